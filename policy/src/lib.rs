@@ -1,0 +1,5 @@
+//! vArmor policies: what they say, whom they select, and what each enforcer must load for them.
+//!
+//! This crate is pure: no I/O, no async, no Kubernetes client. Every rule's meaning is here and nowhere else.
+
+pub mod plan;

@@ -1,0 +1,92 @@
+//! The BPF part of a plan: what the LSM programs look up.
+
+use super::automaton::Automaton;
+use super::egress::Egress;
+
+/// One profile's tables. Masks named `deny` refuse, masks named `audit` report; a bit in both refuses and reports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BpfProfile {
+    /// Report everything, refuse nothing (behaviour modelling).
+    pub complain: bool,
+    /// Capability rules, a bit per capability number.
+    pub capabilities: Masks<u64>,
+    /// Path patterns that begin with a literal, matched from the path's first byte.
+    pub forward: Option<Automaton>,
+    /// Path patterns that begin with `**`, matched from the path's last byte to its first.
+    pub backward: Option<Automaton>,
+    /// socket(2) rules, one entry an address family (index = AF number, 0..64).
+    pub sockets: Vec<SocketRule>,
+    /// Destinations of connect(2) and of sends with an address.
+    pub egress: Option<Egress>,
+    /// ptrace rules.
+    pub ptrace: Ptrace,
+    /// Mount rules.
+    pub mounts: Option<Mounts>,
+    /// Creating a user namespace (`userns_create`, kernel 6.1 and later).
+    pub userns_create: Masks<bool>,
+}
+
+/// What is refused and what is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Masks<T> {
+    /// Refused.
+    pub deny: T,
+    /// Reported.
+    pub audit: T,
+}
+
+/// socket(2) rules for one address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SocketRule {
+    /// A bit per socket type (`1 << SOCK_STREAM`).
+    pub types: Masks<u32>,
+    /// A bit per protocol number below 64; protocol 0 is looked up as the default protocol of the socket's type, and
+    /// IPPROTO_MPTCP (262) as TCP.
+    pub protocols: Masks<u64>,
+}
+
+/// The caller traces another process.
+pub const PTRACE_TRACE: u8 = 1;
+/// The caller reads another process.
+pub const PTRACE_READ: u8 = 2;
+/// Another process traces a process of the container.
+pub const PTRACE_TRACEBY: u8 = 4;
+/// Another process reads a process of the container.
+pub const PTRACE_READBY: u8 = 8;
+
+/// ptrace rules, bit masks of `PTRACE_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ptrace {
+    /// Towards processes of other containers or of the host. Processes of the host are never restricted as callers.
+    pub external: Masks<u8>,
+    /// Between processes of the same container.
+    pub internal: Masks<u8>,
+}
+
+/// Mount rules: an automaton over `fstype NUL source` (fstype is `none` for operations that have none) whose verdicts'
+/// `ancestors` field indexes `sets`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mounts {
+    /// Which set applies to a mount request.
+    pub automaton: Automaton,
+    /// Distinct rule sets; the first is empty.
+    pub sets: Vec<MountSet>,
+}
+
+/// A mount request with flags `f` is refused when `f & deny_flags != 0` or `!f & deny_clear != 0`; likewise reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MountSet {
+    /// Flags of mount(2) (plus [`MOUNT_UMOUNT`]), any of which refuses when set.
+    pub deny_flags: u32,
+    /// Flags any of which refuses when clear.
+    pub deny_clear: u32,
+    /// As `deny_flags`, for reports.
+    pub audit_flags: u32,
+    /// As `deny_clear`, for reports.
+    pub audit_clear: u32,
+}
+
+/// Stands for umount(2) among the mount flags.
+pub const MOUNT_UMOUNT: u32 = 0x200;
+/// Stands for an operation with no flag at all, such as a plain new mount, so that a rule for all flags matches it.
+pub const MOUNT_NEW: u32 = 1 << 31;

@@ -1,0 +1,43 @@
+//! What a policy compiles to: one plan per policy, shared by all the containers that the policy selects.
+
+pub mod automaton;
+pub mod bpf;
+pub mod egress;
+
+use serde::{Deserialize, Serialize};
+
+/// Which policy object a plan comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// `VarmorPolicy` or `VarmorClusterPolicy`.
+    pub kind: String,
+    /// The policy's namespace; empty for a cluster policy.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+/// Everything that must be loaded for one policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnforcementPlan {
+    /// The policy that this plan was compiled from.
+    pub policy: PolicyRef,
+    /// Name of the profile in every enforcer: `varmor-<namespace>-<name>`, at most 63 bytes, lower case.
+    pub profile: String,
+    /// The AppArmor profile's whole text for `apparmor_parser`; it defines `profile` and its children only.
+    pub apparmor: Option<String>,
+    /// What the container's seccomp filter must be merged with.
+    pub seccomp: Option<crate::plan::Seccomp>,
+    /// The tables of the BPF programs.
+    pub bpf: Option<bpf::BpfProfile>,
+}
+
+/// The seccomp part of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seccomp {
+    /// Mode RuntimeDefault: a container that has no filter gets the runtime's default one; one that has a filter keeps it.
+    RuntimeDefault,
+    /// Rules merged into the container's own filter, as an OCI `linux.seccomp` object whose default action allows.
+    Rules(serde_json::Value),
+}
