@@ -3,9 +3,12 @@
 
 # The mirror this machine already uses; any Debian mirror carries all the suites.
 debian_mirror() {
-  local uri
-  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' |
-    sort -u | head -n 1)
+  local here uri
+  here=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # $(REPO_URI) is a field of apt's, and not for the shell.
+  # shellcheck disable=SC2016
+  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' "Codename: $here" |
+    sort -u | sed -n 1p)
   printf '%s\n' "${VARMOR_DEBIAN_MIRROR:-${uri:?no Debian mirror among the apt sources}}"
 }
 
@@ -34,9 +37,10 @@ CONF
   APT_CONFIG=$dir/apt.conf apt-get -qq update
 }
 
-# newest_package DIR REGEX: the name with the highest version in it among the names that match.
+# newest_package DIR REGEX: the name with the highest version in it among the names that match,
+# nothing when none does.
 newest_package() {
-  APT_CONFIG=$1/apt.conf apt-cache pkgnames | grep -Ex "$2" | sort -V | tail -n 1
+  APT_CONFIG=$1/apt.conf apt-cache pkgnames | { grep -Ex "$2" || true; } | sort -V | tail -n 1
 }
 
 # unpack_packages DIR TARGET PACKAGE...: downloads packages (not what they depend on) and
