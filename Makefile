@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# For `make scenario`: a file or a folder, and the kernel (5.10, 6.1, 6.12, 7.2) and containerd
+# (1.7, 2.1) that it runs on.
+FILE ?= integration/scenarios
+KERNEL ?= 6.12
+CONTAINERD ?= 2.1
+
+# Programs that run in containers of any image must need nothing of it: they are linked
+# statically, in a target directory of their own, since other flags would throw away the cache.
+STATIC_PACKAGES := varmor-oci-hook varmor-probe
+STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release \
+	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build lint unit kernels scenario scenarios test demo bench soak vm-shell clean clean-cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make scenario FILE=integration/scenarios/x.yaml KERNEL=6.1 CONTAINERD=1.7"
+
+deps: ## installs the Debian packages and cargo tools that are missing (root)
+	@integration/deps
+
+build: deps ## builds everything, the hook and the probe statically
+	cargo build --release --workspace
+	$(STATIC_BUILD)
+	@integration/payload
+
+lint: deps ## rustfmt, clippy without warnings, licences and sources of the dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+unit: deps ## unit and property tests, natively
+	@if cargo nextest --version > /dev/null 2>&1; \
+	then echo cargo nextest run --workspace; cargo nextest run --workspace --no-tests pass; \
+	else echo cargo test --workspace; cargo test --workspace --lib --bins --tests; fi
+	cargo test --workspace --doc
+
+kernels: deps ## fetches the kernels and builds the disk images of the test VM, all of them
+	@for kernel in 5.10 6.1 6.12 7.2; do \
+	  integration/vm/build-initrd $$kernel && integration/vm/build-modules $$kernel || exit 1; done
+	@integration/vm/build-root
+
+scenario: build ## runs scenarios in the test VM: FILE= a file or folder, KERNEL=, CONTAINERD=
+	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) $(FILE)
+
+scenarios: build ## runs all scenarios, and those of the demo on every kernel and containerd
+	@integration/all-scenarios
+
+test: lint unit scenarios ## everything there is
+
+demo: build ## shows a policy taking hold of a running pod, step by step
+	integration/demo/demo.sh
+
+bench: build ## measures what the enforcement costs
+	integration/bench/run
+
+soak: build ## 50 container starts for each enforcer, each of which must be refused
+	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) --repeat 50 integration/scenarios/first-instruction
+
+vm-shell: build ## a shell in the test VM, with containerd running: KERNEL=, CONTAINERD=
+	@integration/vm/run --kernel $(KERNEL) --payload "$$(integration/payload)" --shell -- 'containerd-up $(CONTAINERD)'
+
+clean: ## removes what was built
+	cargo clean
+
+clean-cache: ## removes the kernels and disk images, for newer ones
+	rm -rf "$${VARMOR_CACHE:-$$HOME/.cache/varmor-nri}"
