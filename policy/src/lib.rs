@@ -2,4 +2,14 @@
 //!
 //! This crate is pure: no I/O, no async, no Kubernetes client. Every rule's meaning is here and nowhere else.
 
+pub mod document;
+pub mod enforcer;
+pub mod error;
+pub mod index;
+pub mod matching;
 pub mod plan;
+pub mod types;
+
+pub use document::parse;
+pub use error::{DocumentError, PolicyError};
+pub use types::PolicyObject;

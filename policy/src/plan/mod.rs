@@ -41,3 +41,13 @@ pub enum Seccomp {
     /// Rules merged into the container's own filter, as an OCI `linux.seccomp` object whose default action allows.
     Rules(serde_json::Value),
 }
+
+impl std::fmt::Display for PolicyRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}

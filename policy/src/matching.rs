@@ -1,0 +1,274 @@
+//! Which policy holds for a container, as the node sees it: namespace, pod name, pod labels, container name.
+//!
+//! Exactly one policy holds for a container; policies are never merged. Of several that match, a cluster policy beats
+//! a namespaced one; then the one with the oldest `creationTimestamp` holds (an object without one counts as newer than
+//! any with one), then the one whose name comes first in byte order.
+
+use crate::enforcer::{Enforcer, Enforcers};
+use crate::types::{KIND_CLUSTER, PolicyObject, Target};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The one target kind that the node resolves without the API server: a pod knows its own labels and name, and not
+/// those of the workload that made it.
+pub const KIND_POD: &str = "Pod";
+/// Every target kind.
+pub const TARGET_KINDS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", KIND_POD];
+
+/// What must be on a pod for any policy to select it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptIn(
+    /// Label key and value; `None` when every pod may be selected.
+    pub Option<(String, String)>,
+);
+
+impl Default for OptIn {
+    fn default() -> Self {
+        Self(Some(("sandbox.varmor.org/enable".to_owned(), "true".to_owned())))
+    }
+}
+
+impl OptIn {
+    /// Reads `key=value`; an empty text switches the requirement off.
+    ///
+    /// # Errors
+    /// A sentence, when the text has another form.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.contains('=') => {
+                Ok(Self(Some((key.to_owned(), value.to_owned()))))
+            }
+            _ => Err(format!("`{text}` is no label; write `key=value`, or nothing to ask for no label")),
+        }
+    }
+
+    /// Whether a pod has opted in.
+    pub fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.as_ref().is_none_or(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// What the node knows of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod_name: String,
+    /// The pod's labels.
+    pub pod_labels: BTreeMap<String, String>,
+    /// The pod's annotations.
+    pub pod_annotations: BTreeMap<String, String>,
+    /// The container's name in the pod.
+    pub container_name: String,
+}
+
+/// The outcome for one container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Selection<'a> {
+    /// The policy holds, with these of its enforcers.
+    Selected(&'a PolicyObject, Enforcers),
+    /// The policy would hold, but annotations `unconfined` take every enforcer of it away.
+    OptedOut(&'a PolicyObject),
+    /// No policy selects the container.
+    NotSelected,
+}
+
+/// The policy that holds for a container.
+///
+/// Policies for kind Deployment, StatefulSet and DaemonSet select nothing here: see [`crate::validate::for_node`].
+pub fn select<'a>(policies: &'a [PolicyObject], facts: &ContainerFacts, opt_in: &OptIn) -> Selection<'a> {
+    if !opt_in.holds(&facts.pod_labels) {
+        return Selection::NotSelected;
+    }
+    let chosen = policies.iter().filter(|p| policy_matches(p, facts)).min_by_key(|p| precedence(p));
+    let Some(policy) = chosen else {
+        return Selection::NotSelected;
+    };
+    // A text that names no enforcer is refused by validation, so nothing is lost by the default here.
+    let mut enforcers = Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
+    remove_opted_out(&mut enforcers, &facts.pod_annotations, &facts.container_name);
+    if enforcers.is_empty() { Selection::OptedOut(policy) } else { Selection::Selected(policy, enforcers) }
+}
+
+fn policy_matches(policy: &PolicyObject, facts: &ContainerFacts) -> bool {
+    let target = &policy.spec().target;
+    policy_covers_namespace(policy, &facts.namespace)
+        && names_container(target, &facts.container_name)
+        && matches_pod(target, &facts.pod_name, Some(&facts.pod_labels)) == Some(true)
+}
+
+/// Whether a policy's scope includes a namespace.
+pub(crate) fn policy_covers_namespace(policy: &PolicyObject, namespace: &str) -> bool {
+    match policy {
+        PolicyObject::Cluster(_) => true,
+        PolicyObject::Namespaced(_) => policy.namespace() == Some(namespace),
+    }
+}
+
+/// Whether a target includes the container; an empty list includes all, init containers too.
+pub(crate) fn names_container(target: &Target, container_name: &str) -> bool {
+    target.containers.is_empty() || target.containers.iter().any(|name| name == container_name)
+}
+
+/// Whether a target includes a pod; `None` when that depends on labels that are not known.
+pub(crate) fn matches_pod(target: &Target, pod_name: &str, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
+    if target.kind != KIND_POD {
+        return Some(false);
+    }
+    match (&target.name, &target.selector) {
+        (Some(name), None) => Some(name == pod_name),
+        (None, Some(selector)) => labels.map(|labels| selector.matches(labels)),
+        // Both or none: refused by validation.
+        _ => Some(false),
+    }
+}
+
+/// The least of several policies that match is the one that holds.
+pub(crate) fn precedence(policy: &PolicyObject) -> impl Ord + use<'_> {
+    let metadata = &policy.policy().metadata;
+    // RFC 3339 in UTC with whole seconds, as validation asks for, sorts as text.
+    let created = metadata.creation_timestamp.as_deref();
+    (policy.policy().kind != KIND_CLUSTER, created.is_none(), created, metadata.name.as_str())
+}
+
+/// Annotation prefixes (the container's name follows) whose value `unconfined` takes an enforcer away.
+const OPT_OUT: [(&str, Enforcer); 4] = [
+    ("container.bpf.security.beta.varmor.org/", Enforcer::Bpf),
+    ("container.apparmor.security.beta.varmor.org/", Enforcer::AppArmor),
+    ("container.apparmor.security.beta.kubernetes.io/", Enforcer::AppArmor),
+    ("container.seccomp.security.beta.varmor.org/", Enforcer::Seccomp),
+];
+
+/// Takes away the enforcers that annotations opt the container out of.
+pub(crate) fn remove_opted_out(
+    enforcers: &mut Enforcers,
+    annotations: &BTreeMap<String, String>,
+    container_name: &str,
+) {
+    for (prefix, enforcer) in OPT_OUT {
+        if annotations.get(&format!("{prefix}{container_name}")).is_some_and(|value| value == "unconfined") {
+            enforcers.remove(enforcer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(kind: &str, name: &str, created: &str, target: &str) -> PolicyObject {
+        let namespace = if kind == KIND_CLUSTER { "" } else { ", namespace: demo" };
+        let created = if created.is_empty() { String::new() } else { format!(", creationTimestamp: '{created}'") };
+        let yaml = format!(
+            "apiVersion: crd.varmor.org/v1beta1\nkind: {kind}\nmetadata: {{name: {name}{namespace}{created}}}\n\
+             spec: {{target: {target}, policy: {{enforcer: AppArmorBPF, mode: AlwaysAllow}}}}\n"
+        );
+        crate::parse(&yaml).expect("valid").remove(0)
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn facts() -> ContainerFacts {
+        ContainerFacts {
+            namespace: "demo".into(),
+            pod_name: "web-1".into(),
+            pod_labels: map(&[("sandbox.varmor.org/enable", "true"), ("app", "web")]),
+            pod_annotations: BTreeMap::new(),
+            container_name: "c1".into(),
+        }
+    }
+
+    fn chosen(policies: &[PolicyObject], facts: &ContainerFacts) -> String {
+        match select(policies, facts, &OptIn::default()) {
+            Selection::Selected(policy, enforcers) => format!("{} {enforcers}", policy.policy().metadata.name),
+            Selection::OptedOut(policy) => format!("{} opted out", policy.policy().metadata.name),
+            Selection::NotSelected => "none".into(),
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let cases = [
+            ("{kind: Pod, name: web-1}", true),
+            ("{kind: Pod, name: web}", false),
+            ("{kind: Pod, selector: {}}", true),
+            ("{kind: Pod, selector: {matchLabels: {app: web}}}", true),
+            ("{kind: Pod, selector: {matchLabels: {app: web, tier: x}}}", false),
+            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: In, values: [web, api]}]}}", true),
+            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}", false),
+            ("{kind: Pod, selector: {matchExpressions: [{key: tier, operator: NotIn, values: [web]}]}}", true),
+            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: Exists}]}}", true),
+            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}", false),
+            ("{kind: Pod, selector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}}", true),
+            ("{kind: Pod, name: web-1, containers: [c1]}", true),
+            ("{kind: Pod, name: web-1, containers: [c2]}", false),
+            ("{kind: Deployment, name: web-1}", false),
+        ];
+        for (target, expected) in cases {
+            let policies = [policy("VarmorPolicy", "p", "", target)];
+            assert_eq!(chosen(&policies, &facts()) != "none", expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_namespaced_policy_stays_in_its_namespace() {
+        let elsewhere = ContainerFacts { namespace: "other".into(), ..facts() };
+        assert_eq!(chosen(&[policy("VarmorPolicy", "p", "", "{kind: Pod, selector: {}}")], &elsewhere), "none");
+        let cluster = [policy("VarmorClusterPolicy", "p", "", "{kind: Pod, selector: {}}")];
+        assert_eq!(chosen(&cluster, &elsewhere), "p AppArmorBPF");
+    }
+
+    #[test]
+    fn the_order_is_fixed() {
+        let all = "{kind: Pod, selector: {}}";
+        let mut policies = vec![
+            policy("VarmorPolicy", "b-young", "2026-01-02T00:00:00Z", all),
+            policy("VarmorPolicy", "c-file", "", all),
+            policy("VarmorPolicy", "b-old", "2025-12-31T23:59:59Z", all),
+            policy("VarmorPolicy", "a-file", "", all),
+            policy("VarmorClusterPolicy", "z", "2026-01-03T00:00:00Z", all),
+        ];
+        for expected in ["z", "b-old", "b-young", "a-file", "c-file"] {
+            let (forward, mut reversed) = (policies.clone(), policies.clone());
+            reversed.reverse();
+            assert_eq!(chosen(&forward, &facts()), format!("{expected} AppArmorBPF"));
+            assert_eq!(chosen(&reversed, &facts()), format!("{expected} AppArmorBPF"));
+            policies.retain(|p| p.policy().metadata.name != expected);
+        }
+    }
+
+    #[test]
+    fn opting_in_and_out() {
+        let policies = [policy("VarmorPolicy", "p", "", "{kind: Pod, selector: {}}")];
+        let mut facts = facts();
+        facts.pod_labels.insert("sandbox.varmor.org/enable".into(), "yes".into());
+        assert_eq!(chosen(&policies, &facts), "none");
+        assert!(matches!(select(&policies, &facts, &OptIn(None)), Selection::Selected(..)));
+        facts.pod_labels.insert("sandbox.varmor.org/enable".into(), "true".into());
+
+        let prefix = "container.bpf.security.beta.varmor.org/";
+        facts.pod_annotations = map(&[(&format!("{prefix}c2"), "unconfined")]);
+        assert_eq!(chosen(&policies, &facts), "p AppArmorBPF");
+        facts.pod_annotations = map(&[(&format!("{prefix}c1"), "localhost/x")]);
+        assert_eq!(chosen(&policies, &facts), "p AppArmorBPF");
+        facts.pod_annotations = map(&[(&format!("{prefix}c1"), "unconfined")]);
+        assert_eq!(chosen(&policies, &facts), "p AppArmor");
+        let beta = "container.apparmor.security.beta.kubernetes.io/c1";
+        facts.pod_annotations.insert(beta.into(), "unconfined".into());
+        assert_eq!(chosen(&policies, &facts), "p opted out");
+    }
+
+    #[test]
+    fn the_opt_in_label_is_read_or_refused() {
+        assert_eq!(OptIn::parse("a.b/c=d"), Ok(OptIn(Some(("a.b/c".into(), "d".into())))));
+        assert_eq!(OptIn::parse(""), Ok(OptIn(None)));
+        assert!(OptIn::parse("abc").is_err());
+        assert!(OptIn::parse("=abc").is_err());
+    }
+}
