@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs and user space agree on: keys, values and records of the pinned maps.
+ * ebpf/abi mirrors this file in Rust; a test there compiles it and compares sizes and offsets.
+ * Every field is at its natural alignment and every structure's size is a multiple of 8: no hidden padding.
+ */
+#pragma once
+#include "types.h"
+
+/* Bumped with every change of a key's or value's shape. Pinned maps of another version are not adopted. */
+#define VARMOR_ABI_VERSION 1
+
+#define MAX_CONTAINERS 65536
+#define MAX_PROFILES 16384
+#define MAX_PREFIXES (1 << 22)
+
+/* ---- containers: container key (u64) -> struct container ---- */
+#define CONTAINER_PENDING 1 /* bound by the hook; init has not called execve yet */
+#define CONTAINER_ACTIVE 2
+#define POD_ADDRESSES 8
+
+struct container {
+	u64 profile;   /* profile key; 0: followed without a profile */
+	u64 mntns_seq; /* identity of the mount namespace, never reused; 0 until ACTIVE */
+	u32 mntns;     /* inode number of the mount namespace, reused by the kernel */
+	u32 init_tgid; /* pid of init in the initial pid namespace */
+	u32 state;     /* CONTAINER_* */
+	u32 addresses; /* entries of address[] in use */
+	u8 address[POD_ADDRESSES][16]; /* the pod's own addresses, IPv4 mapped into IPv6 */
+};
+
+/* ---- namespaces: mount namespace inode number (u32) -> container key (u64) ---- */
+
+/* ---- profiles: profile key (u64) -> array(1) of struct profile ---- */
+#define PROFILE_COMPLAIN 1 /* report, refuse nothing */
+#define PROFILE_EGRESS 2   /* has address prefixes */
+#define PROFILE_SOCKETS 4  /* has socket rules */
+#define PROFILE_PTRACE 8
+#define PROFILE_USERNS_DENY 16
+#define PROFILE_USERNS_AUDIT 32
+
+#define AUTOMATON_NONE 0
+#define AUTOMATON_S 1
+#define AUTOMATON_M 2
+#define AUTOMATON_L 3
+#define AUTOMATON_XL 4
+
+/* Which automaton to walk; key is unique per generation of a profile. */
+struct automaton_ref {
+	u64 key;
+	u32 class; /* AUTOMATON_* */
+	u32 pad;
+};
+
+struct socket_rule {
+	u64 deny_protocols; /* a bit per protocol number below 64 */
+	u64 audit_protocols;
+	u32 deny_types; /* a bit per socket type */
+	u32 audit_types;
+};
+
+struct mount_set {
+	u32 deny_flags;
+	u32 deny_clear;
+	u32 audit_flags;
+	u32 audit_clear;
+};
+
+#define ADDRESS_FAMILIES 64
+#define MOUNT_SETS 256
+
+struct profile {
+	u64 key;        /* its own key, for reports */
+	u64 generation; /* key of its entries in prefixes */
+	u64 capabilities_deny;
+	u64 capabilities_audit;
+	struct automaton_ref forward;
+	struct automaton_ref backward;
+	struct automaton_ref mount;
+	u32 flags;    /* PROFILE_* */
+	u32 pod_self; /* port set for the pod's own addresses; 0: none */
+	u8 ptrace_external_deny; /* PTRACE_* bits of policy::plan::bpf */
+	u8 ptrace_external_audit;
+	u8 ptrace_internal_deny;
+	u8 ptrace_internal_audit;
+	u8 pad[4];
+	struct socket_rule sockets[ADDRESS_FAMILIES];
+	struct mount_set mounts[MOUNT_SETS];
+};
+
+/* ---- automata_{s,m,l,xl}: automaton key (u64) -> array(1) of one of these ---- */
+#define TRANSITIONS_S (1 << 13)
+#define TRANSITIONS_M (1 << 16)
+#define TRANSITIONS_L (1 << 19)
+#define TRANSITIONS_XL (1 << 22)
+/* A row has at least 8 entries, so a table of N transitions has at most N / 8 states. States are u16. */
+#define STATES(transitions) ((transitions) / 8 > 65536 ? 65536 : (transitions) / 8)
+
+/* Deny, audit, allow: bits of PERM_*. ancestors: policy::plan::automaton::PathVerdict. */
+struct verdict {
+	u16 deny;
+	u16 audit;
+	u16 allow;
+	u16 ancestors;
+};
+
+#define VERDICTS(transitions) ((transitions) / 64 > 65536 ? 65536 : (transitions) / 64)
+
+struct automaton_head {
+	u32 start;
+	u32 shift; /* log2 of the length of a row */
+	u8 classes[256];
+};
+
+#define AUTOMATON(name, transitions)                                                                                   \
+	struct name {                                                                                                  \
+		struct automaton_head head;                                                                            \
+		struct verdict verdicts[VERDICTS(transitions)];                                                        \
+		u16 accept[STATES(transitions)]; /* by state: index into verdicts */                                   \
+		u16 next[transitions];		 /* by (state << shift | class) */                                     \
+	}
+AUTOMATON(automaton_s, TRANSITIONS_S);
+AUTOMATON(automaton_m, TRANSITIONS_M);
+AUTOMATON(automaton_l, TRANSITIONS_L);
+AUTOMATON(automaton_xl, TRANSITIONS_XL);
+
+/* ---- prefixes: LPM trie ---- */
+#define TABLE_ADDRESSES 0
+/* Table n > 0 holds the ports of port set n, as prefixes of 16 bits in data[0..2], network byte order. */
+
+struct prefix_key {
+	u32 length; /* bits of everything after this field: 96 + prefix bits */
+	u32 table;
+	u64 generation;
+	u8 data[16];
+};
+#define PREFIX_BITS_BEFORE_DATA 96
+
+struct prefix_value {
+	u32 port_set; /* TABLE_ADDRESSES: table of the ports */
+	u8 deny;      /* tables of ports: refuse; TABLE_ADDRESSES: refuse whatever the port, without a second look-up */
+	u8 audit;
+	u8 all_ports; /* TABLE_ADDRESSES: deny and audit hold for every port; port_set is not read */
+	u8 pad;
+};
+
+/* ---- counters: per-CPU array of u64 ---- */
+#define COUNTER_EVENTS_LOST 0	 /* the ring buffer was full */
+#define COUNTER_NO_AUTOMATON 1	 /* a profile named an automaton that is not there: refused */
+#define COUNTER_NO_PROFILE 2	 /* a container named a profile that is not there: refused */
+#define COUNTER_MARK_FAILED 3	 /* a task could not be marked: its fork or exec was refused */
+#define COUNTER_PATH_REFUSED 4	 /* a path too long, too deep, or outside the namespace's tree: refused */
+#define COUNTER_NO_SCRATCH 5
+#define COUNTERS 8
+
+/* ---- violations: ring buffer ---- */
+#define ACTION_DENIED 1
+#define ACTION_AUDIT 2
+#define ACTION_ALLOWED 4 /* complain mode */
+
+#define EVENT_CAPABILITY 1
+#define EVENT_FILE 2
+#define EVENT_EXEC 4
+#define EVENT_NETWORK 8
+#define EVENT_PTRACE 0x10
+#define EVENT_MOUNT 0x20
+#define EVENT_USERNS 0x40
+
+/* What a file event's operation was, beyond its permissions. */
+#define OP_OPEN 0
+#define OP_CREATE 1
+#define OP_UNLINK 2
+#define OP_RMDIR 3
+#define OP_MKDIR 4
+#define OP_MKNOD 5
+#define OP_SYMLINK 6
+#define OP_LINK 7
+#define OP_RENAME 8
+#define OP_TRUNCATE 9
+#define OP_CHMOD 10
+#define OP_CHOWN 11
+#define OP_MMAP 12
+#define OP_UNIX 13
+#define OP_EXEC 14
+#define OP_PATH 15 /* the path could not be told: refused without a rule */
+#define NETWORK_SOCKET 1
+#define NETWORK_CONNECT 2
+#define NETWORK_SEND 3
+
+struct violation {
+	u64 time;      /* ns since boot, suspended time included where the kernel has that clock (5.8+) */
+	u64 container; /* container key */
+	u64 profile;   /* profile key */
+	u32 tgid;      /* in the initial pid namespace */
+	u32 tid;
+	u32 mntns; /* inode number of the task's mount namespace */
+	u8 action; /* ACTION_* */
+	u8 type;   /* EVENT_* */
+	u8 op;	   /* OP_* or NETWORK_* */
+	u8 external; /* EVENT_PTRACE: the other side is outside the container */
+	u32 permissions; /* PERM_*, PTRACE_*, a capability's number, or mount flags */
+	u32 text_length; /* bytes of text[] that follow the header */
+	u16 family;	 /* EVENT_NETWORK: AF_* */
+	u16 port;	 /* host byte order */
+	u32 protocol;
+	u32 socket_type;
+	u32 pad;
+	u8 address[16]; /* IPv4 mapped into IPv6 */
+	char comm[16];
+	/* then: the path; for EVENT_MOUNT the file system type, NUL, the source or path */
+};
+#define TEXT_MAX 4096
