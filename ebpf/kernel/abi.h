@@ -14,19 +14,30 @@
 #define MAX_PROFILES 16384
 #define MAX_PREFIXES (1 << 22)
 
-/* ---- containers: container key (u64) -> struct container ---- */
-#define CONTAINER_PENDING 1 /* bound by the hook; init has not called execve yet */
-#define CONTAINER_ACTIVE 2
-#define POD_ADDRESSES 8
+/* ---- containers: container key (u64) -> struct container; only user space writes it ---- */
+#define POD_ADDRESSES 16
 
 struct container {
 	u64 profile;   /* profile key; 0: followed without a profile */
-	u64 mntns_seq; /* identity of the mount namespace, never reused; 0 until ACTIVE */
 	u32 mntns;     /* inode number of the mount namespace, reused by the kernel */
 	u32 init_tgid; /* pid of init in the initial pid namespace */
-	u32 state;     /* CONTAINER_* */
 	u32 addresses; /* entries of address[] in use */
+	u32 pad;
 	u8 address[POD_ADDRESSES][16]; /* the pod's own addresses, IPv4 mapped into IPv6 */
+};
+
+/*
+ * ---- states: container key (u64) -> struct container_state ----
+ * Inserted by user space as PENDING, changed in place by the programs only: a map of its own, so that user space can
+ * replace a container's profile while its init calls execve, and neither overwrites what the other wrote.
+ */
+#define CONTAINER_PENDING 1 /* bound by the hook; init has not called execve yet */
+#define CONTAINER_ACTIVE 2
+
+struct container_state {
+	u64 mntns_seq; /* identity of the mount namespace, never reused; 0 until ACTIVE */
+	u32 state;     /* CONTAINER_* */
+	u32 pad;
 };
 
 /* ---- namespaces: mount namespace inode number (u32) -> container key (u64) ---- */
@@ -142,6 +153,20 @@ struct prefix_value {
 	u8 audit;
 	u8 all_ports; /* TABLE_ADDRESSES: deny and audit hold for every port; port_set is not read */
 	u8 pad;
+};
+
+/* ---- mark_request: array(1), the parameters of the task iterator `mark_tasks` and its answer ---- */
+struct mark_request {
+	u64 container; /* container key; its state becomes ACTIVE */
+	u32 mntns;     /* tasks of this mount namespace, and children of tasks marked already */
+	u32 marked;    /* out: tasks that this pass marked and that had no mark before */
+};
+
+/* ---- meta: array(1), made by user space: what the pinned maps are; the programs don't read it ---- */
+struct meta {
+	u32 abi_version; /* VARMOR_ABI_VERSION */
+	u32 pad;
+	u8 build[32]; /* SHA-256 of the object whose links are pinned; 0 while they are being attached */
 };
 
 /* ---- counters: per-CPU array of u64 ---- */
