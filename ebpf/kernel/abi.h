@@ -60,7 +60,7 @@ struct container_state {
 struct automaton_ref {
 	u64 key;
 	u32 class; /* AUTOMATON_* */
-	u32 pad;
+	u32 permissions; /* every PERM_* that some verdict of it denies, audits or allows: others need no walk */
 };
 
 struct socket_rule {
@@ -177,6 +177,21 @@ struct meta {
 #define COUNTER_PATH_REFUSED 4	 /* a path too long, too deep, or outside the namespace's tree: refused */
 #define COUNTER_NO_SCRATCH 5
 #define COUNTERS 8
+
+/* ---- settings: array(1), written by the loader ---- */
+struct settings {
+	u32 host_mntns; /* inode number of pid 1's mount namespace */
+	u32 abi_version; /* VARMOR_ABI_VERSION */
+};
+
+/* ---- mark_request: array(1), read and answered by the task iterator mark_tasks ---- */
+struct mark_request {
+	u64 container; /* container key to mark tasks with */
+	u32 mntns;     /* mark the tasks of this mount namespace, and the children of marked tasks */
+	u32 marked;    /* out: tasks newly marked in this pass */
+	u32 failed;    /* out: tasks that could not be marked */
+	u32 pad;
+};
 
 /* ---- violations: ring buffer ---- */
 #define ACTION_DENIED 1
