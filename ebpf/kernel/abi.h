@@ -155,13 +155,6 @@ struct prefix_value {
 	u8 pad;
 };
 
-/* ---- mark_request: array(1), the parameters of the task iterator `mark_tasks` and its answer ---- */
-struct mark_request {
-	u64 container; /* container key; its state becomes ACTIVE */
-	u32 mntns;     /* tasks of this mount namespace, and children of tasks marked already */
-	u32 marked;    /* out: tasks that this pass marked and that had no mark before */
-};
-
 /* ---- meta: array(1), made by user space: what the pinned maps are; the programs don't read it ---- */
 struct meta {
 	u32 abi_version; /* VARMOR_ABI_VERSION */
@@ -181,7 +174,7 @@ struct meta {
 /* ---- settings: array(1), written by the loader ---- */
 struct settings {
 	u32 host_mntns; /* inode number of pid 1's mount namespace */
-	u32 abi_version; /* VARMOR_ABI_VERSION */
+	u32 pad;
 };
 
 /* ---- mark_request: array(1), read and answered by the task iterator mark_tasks ---- */
