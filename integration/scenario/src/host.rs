@@ -1,0 +1,163 @@
+//! The host's side: collects what the VM needs and boots it once for all scenarios.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::format;
+
+/// What is to be run, and on what.
+pub struct Run {
+    /// The VM's kernel.
+    pub kernel: String,
+    /// The VM's containerd.
+    pub containerd: String,
+    /// Instead of the steps' own number of starts.
+    pub repeat: Option<u32>,
+    /// Without any enforcement.
+    pub baseline: bool,
+    /// Of the VM, in seconds.
+    pub timeout: Option<u64>,
+    /// A file or a folder.
+    pub file: PathBuf,
+}
+
+/// Boot, containerd and daemon, in emulation on a busy machine.
+const START_SECONDS: u64 = 180;
+/// Pods of one scenario, and a step: no emulated one was ever slower.
+const SCENARIO_SECONDS: u64 = 60;
+const STEP_SECONDS: u64 = 15;
+
+/// Runs the scenarios; true when every verdict was the expected one.
+pub fn run(run: &Run) -> Result<bool> {
+    let scenarios = format::load_all(&run.file)?;
+    let project = project()?;
+    let payload = payload(&project)?;
+    let share = share(&project, &scenarios)?;
+
+    let steps: usize = scenarios.iter().map(|scenario| scenario.steps.len()).sum();
+    let starts = u64::from(run.repeat.unwrap_or(5)) * 10;
+    let timeout = run.timeout.unwrap_or(
+        START_SECONDS
+            + scenarios.len() as u64 * (SCENARIO_SECONDS + starts)
+            + steps as u64 * STEP_SECONDS,
+    );
+    let mut vm = Command::new(project.join("integration/vm/run"));
+    vm.args(["--kernel", &run.kernel, "--timeout", &timeout.to_string()])
+        .arg("--share")
+        .arg(share.path())
+        .arg("--payload")
+        .arg(&payload)
+        .args([
+            "--",
+            "/share/scenario",
+            "guest",
+            "--kernel",
+            &run.kernel,
+            "--containerd",
+            &run.containerd,
+        ]);
+    if let Some(repeat) = run.repeat {
+        vm.args(["--repeat", &repeat.to_string()]);
+    }
+    if run.baseline {
+        vm.arg("--baseline");
+    }
+    vm.arg("/share/scenarios");
+    let status = vm.status().context("integration/vm/run")?;
+
+    let name = run
+        .file
+        .file_stem()
+        .map_or("all".into(), |stem| stem.to_string_lossy().into_owned());
+    let logs = project.join(format!(
+        "target/scenario/{name}-{}-{}",
+        run.kernel, run.containerd
+    ));
+    keep_logs(&share.path().join("logs"), &logs)?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(1) => {
+            println!(
+                "logs of containerd, the daemon and the kernel: {}",
+                logs.display()
+            );
+            Ok(false)
+        }
+        Some(124) => bail!("the time of {timeout} s was up; logs: {}", logs.display()),
+        _ => bail!(
+            "the run in the VM broke off ({status}); logs: {}",
+            logs.display()
+        ),
+    }
+}
+
+/// The project's root: the nearest folder upwards of here that has the VM in it.
+fn project() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the current folder")?;
+    here.ancestors()
+        .find(|folder| folder.join("integration/vm/run").is_file())
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} is not inside the project", here.display()))
+}
+
+fn payload(project: &Path) -> Result<PathBuf> {
+    let output = Command::new(project.join("integration/payload"))
+        .output()
+        .context("integration/payload")?;
+    if !output.status.success() {
+        bail!(
+            "integration/payload: {} (was everything built? `make build`)",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
+}
+
+/// A folder with this program, the scenario files by their number and name, and a place for logs.
+fn share(project: &Path, scenarios: &[format::Scenario]) -> Result<tempfile::TempDir> {
+    let parent = project.join("target/scenario");
+    std::fs::create_dir_all(&parent)?;
+    let share = tempfile::Builder::new()
+        .prefix("share-")
+        .tempdir_in(&parent)
+        .context("the shared folder")?;
+    let program = std::env::current_exe().context("this program's path")?;
+    std::fs::copy(&program, share.path().join("scenario"))
+        .with_context(|| program.display().to_string())?;
+    std::fs::create_dir(share.path().join("logs"))?;
+    for (index, scenario) in scenarios.iter().enumerate() {
+        // The number keeps the order; the path stays readable in the report.
+        let path = scenario
+            .path
+            .strip_prefix("integration/scenarios")
+            .unwrap_or(&scenario.path);
+        let name: Vec<_> = path
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy())
+            .collect();
+        let to = share
+            .path()
+            .join("scenarios")
+            .join(format!("{index:03}"))
+            .join(name.join("/").trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().context("a scenario's folder")?)?;
+        std::fs::copy(&scenario.path, &to).with_context(|| scenario.path.display().to_string())?;
+    }
+    Ok(share)
+}
+
+fn keep_logs(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
+    }
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
