@@ -2,11 +2,13 @@
 //!
 //! This crate is pure: no I/O, no async, no Kubernetes client. Every rule's meaning is here and nowhere else.
 
+pub mod automata;
 pub mod document;
 pub mod enforcer;
 pub mod error;
 pub mod index;
 pub mod matching;
+pub mod pattern;
 pub mod plan;
 pub mod types;
 

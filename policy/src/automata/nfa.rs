@@ -1,0 +1,164 @@
+//! All patterns as one nondeterministic automaton whose states are shared by equal remainders.
+
+use crate::pattern::{ByteSet, Token};
+use crate::plan::automaton::PathVerdict;
+use std::collections::HashMap;
+
+/// What a pattern's match means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Payload {
+    /// The path has this verdict.
+    Verdict(PathVerdict),
+    /// The path is a directory below which this remainder is protected.
+    Ancestor(u32),
+    /// The mount rule of this number holds.
+    Mount(usize),
+}
+
+impl Payload {
+    /// Whether a match of `other` adds nothing to a match of this one.
+    fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Verdict(a), Self::Verdict(b)) => {
+                a.deny & b.deny == b.deny && a.audit & b.audit == b.audit && a.allow & b.allow == b.allow
+            }
+            _ => self == other,
+        }
+    }
+}
+
+/// Index of a state.
+pub(super) type State = u32;
+/// Index of a payload.
+pub(super) type PayloadId = u32;
+
+/// What a state reads. States with equal remainder and payload are one state, which keeps the result nearly minimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// End of a pattern.
+    Accept,
+    /// Reads a byte of the set and goes on.
+    One(ByteSet, State),
+    /// Reads bytes of the set, any number of them.
+    Loop(ByteSet, State),
+    /// Reads any bytes, and goes on after a `/`.
+    UntilSlash(State),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Nfa {
+    steps: Vec<(Step, PayloadId)>,
+    /// For each state, itself and what it reaches without reading.
+    closures: Vec<Vec<State>>,
+    payloads: Vec<Payload>,
+    states: HashMap<(Step, PayloadId), State>,
+    payload_ids: HashMap<Payload, PayloadId>,
+    start: Vec<State>,
+}
+
+impl Nfa {
+    /// Adds a pattern.
+    pub(super) fn add(&mut self, tokens: &[Token], payload: Payload) {
+        let payload = *self.payload_ids.entry(payload).or_insert_with(|| {
+            self.payloads.push(payload);
+            (self.payloads.len() - 1) as PayloadId
+        });
+        let mut state = self.state(Step::Accept, payload);
+        for token in tokens.iter().rev() {
+            let step = match *token {
+                Token::Byte(byte) => Step::One(ByteSet::single(byte), state),
+                Token::Set(set) => Step::One(set, state),
+                Token::Star => Step::Loop(ByteSet::COMPONENT, state),
+                Token::Any => Step::Loop(ByteSet::ANY, state),
+                Token::Deep => Step::UntilSlash(state),
+            };
+            state = self.state(step, payload);
+        }
+        self.start.extend_from_slice(&self.closures[state as usize]);
+    }
+
+    fn state(&mut self, step: Step, payload: PayloadId) -> State {
+        if let Some(state) = self.states.get(&(step, payload)) {
+            return *state;
+        }
+        let state = self.steps.len() as State;
+        let mut closure = vec![state];
+        if let Step::Loop(_, next) | Step::UntilSlash(next) = step {
+            closure.extend_from_slice(&self.closures[next as usize]);
+        }
+        self.steps.push((step, payload));
+        self.closures.push(closure);
+        self.states.insert((step, payload), state);
+        state
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start.is_empty()
+    }
+
+    /// States before the first byte.
+    pub(super) fn start(&self) -> &[State] {
+        &self.start
+    }
+
+    pub(super) fn step(&self, state: State) -> Step {
+        self.steps[state as usize].0
+    }
+
+    pub(super) fn closure(&self, state: State) -> &[State] {
+        &self.closures[state as usize]
+    }
+
+    pub(super) fn payload(&self, id: PayloadId) -> Payload {
+        self.payloads[id as usize]
+    }
+
+    /// The payload of the pattern that a state ends.
+    pub(super) fn accepted(&self, state: State) -> Option<PayloadId> {
+        let (step, payload) = self.steps[state as usize];
+        (step == Step::Accept).then_some(payload)
+    }
+
+    /// Every distinct set of bytes that some state reads.
+    pub(super) fn byte_sets(&self) -> Vec<ByteSet> {
+        let mut sets: Vec<ByteSet> = self
+            .steps
+            .iter()
+            .filter_map(|(step, _)| match step {
+                Step::One(set, _) | Step::Loop(set, _) => Some(*set),
+                Step::UntilSlash(_) => Some(ByteSet::ANY),
+                Step::Accept => None,
+            })
+            .chain([ByteSet::single(b'/')])
+            .collect();
+        sets.sort_unstable();
+        sets.dedup();
+        sets
+    }
+
+    /// Sorts a set of states and drops those that can add nothing: what a `**` at the end of a pattern already grants
+    /// for every continuation need not be looked for any more.
+    pub(super) fn normalize(&self, set: &mut Vec<State>) {
+        set.sort_unstable();
+        set.dedup();
+        let forever: Vec<(State, Payload)> = set
+            .iter()
+            .filter_map(|state| match self.steps[*state as usize] {
+                (Step::Loop(ByteSet::ANY, next), payload) if self.step(next) == Step::Accept => {
+                    Some((*state, self.payload(payload)))
+                }
+                _ => None,
+            })
+            .collect();
+        for (kept, certain) in forever {
+            let Some(position) = set.binary_search(&kept).ok() else {
+                // Already dropped in favour of one that covers it.
+                continue;
+            };
+            let accept = self.closures[set[position] as usize][1];
+            set.retain(|state| {
+                *state == kept || *state == accept || !certain.covers(self.payload(self.steps[*state as usize].1))
+            });
+        }
+    }
+}
