@@ -135,6 +135,17 @@ impl AppArmor for Kernel {
         Ok(())
     }
 
+    async fn neutralise(&self, profile: &str) -> Result<(), String> {
+        let listing = fs::read_to_string(self.securityfs.join("profiles"))
+            .map_err(|error| error.to_string())?;
+        let prefix = format!("{profile}//");
+        let names = listing.lines().filter_map(|line| line.split(" (").next());
+        let children: Vec<&str> = names
+            .filter_map(|name| name.strip_prefix(&prefix))
+            .collect();
+        self.load(profile, &allow_all(profile, &children)).await
+    }
+
     fn loaded(&self) -> io::Result<BTreeSet<String>> {
         let listing = fs::read_to_string(self.securityfs.join("profiles"))?;
         Ok(listing
@@ -179,6 +190,19 @@ impl AppArmor for Kernel {
             _ => Ok(()),
         }
     }
+}
+
+/// A profile that allows everything. The kernel keeps a child that a new version does not mention, with its old rules and
+/// the tasks in it (`__replace_profile` in security/apparmor/policy.c), so each child is named.
+fn allow_all(profile: &str, children: &[&str]) -> String {
+    const FLAGS: &str = "flags=(attach_disconnected,mediate_deleted)";
+    const RULES: &str = "file, capability, network, mount, remount, umount, pivot_root, ptrace, signal, dbus, unix,";
+    let mut text = format!("profile \"{profile}\" {FLAGS} {{\n{RULES}\n");
+    for child in children {
+        text.push_str(&format!("profile \"{child}\" {FLAGS} {{\n{RULES}\n}}\n"));
+    }
+    text.push_str("}\n");
+    text
 }
 
 /// `varmor-demo-p//child_0 (enforce)` -> `varmor-demo-p`, when it is one of ours.
@@ -266,6 +290,13 @@ cat > /dev/null
             kernel.loaded().unwrap(),
             BTreeSet::from(["varmor-a".to_owned(), "varmor-old".to_owned()])
         );
+    }
+
+    #[test]
+    fn neutralised_children_keep_no_rules() {
+        let text = allow_all("varmor-a", &["child_0", "child_1"]);
+        assert_eq!(text.matches("profile ").count(), 3);
+        assert_eq!(text.matches("capability,").count(), 3);
     }
 
     #[tokio::test]

@@ -127,7 +127,8 @@ fn open(folder: &Path) -> io::Result<AsyncFd<Inotify>> {
         | WatchMask::MOVE_SELF
         | WatchMask::ONLYDIR;
     inotify.watches().add(folder, mask)?;
-    AsyncFd::new(inotify)
+    // SAFETY: an `Inotify` owns one descriptor, which it gives out unchanged until it is dropped.
+    unsafe { AsyncFd::register(inotify) }.map_err(Into::into)
 }
 
 #[cfg(test)]

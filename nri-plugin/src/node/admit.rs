@@ -1,0 +1,414 @@
+//! Containers that are being made: what they must carry, or why they are refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName, seccomp_digest};
+use varmor_policy::enforcer::Enforcer;
+use varmor_policy::index::FailurePolicy;
+
+use super::reconcile::Chosen;
+use super::{Node, State};
+use crate::config::ANSWER_WITHIN;
+use crate::containers::{Container, Pod, Stage, title};
+use crate::enforcers::Start;
+
+/// Stands in a marker for the digest of a filter that is not in the specification yet: no filter has it, so that the hook
+/// refuses a container whose specification was never updated.
+const NOT_SET_YET: &str = "not set yet";
+
+/// A container that the runtime is about to create.
+pub struct New {
+    /// Its pod.
+    pub pod: Arc<Pod>,
+    /// Its id.
+    pub id: String,
+    /// Its name in the pod.
+    pub name: String,
+    /// Its image, where the runtime says it.
+    pub image: String,
+    /// Its own seccomp filter (OCI `linux.seccomp`), where this runtime shows it and takes another; the outer `None`
+    /// means that the specification must be updated later.
+    pub filter: Option<Option<Value>>,
+}
+
+/// What CreateContainer adds to a container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Admission {
+    /// The OCI hook.
+    pub hook: bool,
+    /// The profile that selects it.
+    pub profile: Option<String>,
+    /// Its new seccomp filter (OCI `linux.seccomp`).
+    pub filter: Option<Value>,
+}
+
+enum Decision {
+    /// No policy selects the container, or what is listed can't be enforced and nobody minds.
+    Go(Option<Chosen>, Vec<Enforcer>),
+    /// The policy's profile is not loaded yet.
+    Wait(Chosen),
+    /// The policy can't be enforced.
+    Refuse(Chosen, String),
+}
+
+impl Node {
+    /// Decides about a new container, waiting for its profile if need be.
+    ///
+    /// # Errors
+    /// One sentence for the runtime's client: which container is refused, for which policy, why, and what to do.
+    pub async fn create(&self, new: New) -> Result<Admission, String> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let facts = new.pod.facts(&new.name);
+        let mut progress = self.progress();
+        let (chosen, missing) = loop {
+            let decision = {
+                let state = self.state();
+                self.decide(&state, self.choose(&state, &facts))
+            };
+            match decision {
+                Decision::Go(chosen, missing) => break (chosen, missing),
+                Decision::Refuse(chosen, reason) => {
+                    return Err(refusal(&new.pod, &new.name, Some(&chosen), &reason));
+                }
+                Decision::Wait(chosen) => {
+                    self.wake();
+                    if timeout_at(deadline, progress.changed()).await.is_err() {
+                        let reason =
+                            "its profile is still being loaded; the kubelet tries again by itself";
+                        return Err(refusal(&new.pod, &new.name, Some(&chosen), reason));
+                    }
+                }
+            }
+        };
+        self.admit(new, chosen.as_ref(), &missing)
+    }
+
+    fn decide(&self, state: &State, chosen: Option<Chosen>) -> Decision {
+        let Some(chosen) = chosen else {
+            return Decision::Go(None, Vec::new());
+        };
+        let loaded = match state.profiles.get(&chosen.policy.profile) {
+            Some(loaded) if loaded.policy.digest == chosen.policy.digest => loaded,
+            _ => return Decision::Wait(chosen),
+        };
+        let mut missing = Vec::new();
+        for enforcer in chosen
+            .enforcers
+            .iter()
+            .filter(|enforcer| chosen.wants(*enforcer))
+        {
+            let Some(reason) = loaded.failure(enforcer) else {
+                continue;
+            };
+            if self.settings.failure_policy == FailurePolicy::Fail {
+                let reason = format!("{}: {reason}", enforcer.name());
+                return Decision::Refuse(chosen, reason);
+            }
+            tracing::warn!(
+                "{} can't be enforced with {}: {reason}",
+                chosen.policy.reference,
+                enforcer.name()
+            );
+            missing.push(enforcer);
+        }
+        Decision::Go(Some(chosen), missing)
+    }
+
+    fn admit(
+        &self,
+        new: New,
+        chosen: Option<&Chosen>,
+        missing: &[Enforcer],
+    ) -> Result<Admission, String> {
+        let refuse = |reason: String| refusal(&new.pod, &new.name, chosen, &reason);
+        let wants = |enforcer| {
+            chosen.is_some_and(|chosen| chosen.wants(enforcer)) && !missing.contains(&enforcer)
+        };
+        let policy = chosen.map(|chosen| &chosen.policy);
+        let opted_in = self.settings.opt_in.holds(&new.pod.labels);
+        let (filter, filter_digest) = match policy.and_then(|policy| policy.seccomp.as_ref()) {
+            Some(asked) if wants(Enforcer::Seccomp) => match &new.filter {
+                Some(own) => {
+                    let merged = (self.adapters.merge)(own.as_ref(), asked).map_err(refuse)?;
+                    let digest =
+                        seccomp_digest(&merged).map_err(|error| refuse(error.to_string()))?;
+                    (Some(merged), Some(digest))
+                }
+                None => (None, Some(NOT_SET_YET.to_owned())),
+            },
+            _ => (None, None),
+        };
+        let bpf = match (
+            opted_in && self.adapters.bpf.unavailable().is_none(),
+            wants(Enforcer::Bpf),
+        ) {
+            (false, _) => BpfDemand::Nothing,
+            (true, false) => BpfDemand::Bound,
+            (true, true) => BpfDemand::Profile,
+        };
+        let id = ContainerId::new(&*new.id).map_err(|error| refuse(error.to_string()))?;
+        let profile = policy
+            .map(|policy| ProfileName::new(&*policy.profile))
+            .transpose();
+        let marker = Marker {
+            container_id: id.clone(),
+            namespace: new.pod.namespace.clone(),
+            pod: new.pod.name.clone(),
+            pod_uid: new.pod.uid.clone(),
+            container: new.name.clone(),
+            policy: policy.map(|policy| policy.reference.clone()),
+            profile: profile.map_err(|error| refuse(error.to_string()))?,
+            bpf,
+            apparmor: policy
+                .filter(|_| wants(Enforcer::AppArmor))
+                .map(|policy| policy.profile.clone()),
+            seccomp: filter_digest,
+            addresses: new.pod.addresses.clone(),
+        };
+        if let Err(error) = self.adapters.files.save_marker(&marker) {
+            // Without its marker the hook would refuse the container anyway, if a policy can select it.
+            if opted_in {
+                return Err(refuse(error.to_string()));
+            }
+            tracing::warn!("{}: {error}", title(&new.pod, &new.name));
+        }
+        let profile = policy.map(|policy| policy.profile.clone());
+        let container = Container {
+            id,
+            pod: new.pod,
+            name: new.name,
+            image: new.image,
+            stage: Stage::Created,
+            pid: None,
+            marker,
+            admitted: true,
+            created_under: policy.cloned(),
+            shortfalls: Vec::new(),
+        };
+        self.state().containers.insert(new.id, container);
+        Ok(Admission {
+            hook: opted_in,
+            profile,
+            filter,
+        })
+    }
+
+    /// Updates the stored specification of a container that was created: what NRI could not adjust.
+    ///
+    /// # Errors
+    /// The runtime only logs it; the hook refuses the container.
+    pub async fn created(&self, id: &str) -> Result<(), String> {
+        let Some(container) = self.state().containers.get(id).cloned() else {
+            return Ok(());
+        };
+        let filter = container.marker.seccomp.as_deref() == Some(NOT_SET_YET);
+        if container.marker.apparmor.is_none() && !filter {
+            return Ok(());
+        }
+        let update = timeout(ANSWER_WITHIN, self.update_spec(&container, filter)).await;
+        let result = update.unwrap_or_else(|_| {
+            Err(format!(
+                "containerd did not answer within {ANSWER_WITHIN:?}"
+            ))
+        });
+        let mut marker = container.marker.clone();
+        match result {
+            Ok(digest) => {
+                if !filter {
+                    return Ok(());
+                }
+                marker.seccomp = digest;
+            }
+            Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {
+                tracing::warn!(
+                    "{} starts without AppArmor and seccomp: {reason}",
+                    container.title()
+                );
+                marker.apparmor = None;
+                marker.seccomp = marker.seccomp.filter(|_| !filter);
+            }
+            Err(reason) => {
+                return Err(format!(
+                    "the specification of {} can't be updated: {reason}",
+                    container.title()
+                ));
+            }
+        }
+        self.adapters
+            .files
+            .save_marker(&marker)
+            .map_err(|error| error.to_string())?;
+        if let Some(container) = self.state().containers.get_mut(id) {
+            container.marker = marker;
+        }
+        Ok(())
+    }
+
+    /// The digest of the new filter, if there is one.
+    async fn update_spec(
+        &self,
+        container: &Container,
+        filter: bool,
+    ) -> Result<Option<String>, String> {
+        let id = container.id.as_str();
+        let mut spec = self.adapters.specs.spec(id).await?;
+        let field =
+            |spec: &mut Value, name: &str| -> Result<serde_json::Map<String, Value>, String> {
+                match spec.get_mut(name).map(Value::take) {
+                    Some(Value::Object(fields)) => Ok(fields),
+                    _ => Err(format!("the container's specification has no {name}")),
+                }
+            };
+        if let Some(profile) = &container.marker.apparmor {
+            let mut process = field(&mut spec, "process")?;
+            process.insert("apparmorProfile".to_owned(), profile.as_str().into());
+            spec["process"] = process.into();
+        }
+        let mut digest = None;
+        let asked = container
+            .created_under
+            .as_ref()
+            .and_then(|policy| policy.seccomp.as_ref());
+        if let Some(asked) = asked.filter(|_| filter) {
+            let mut linux = field(&mut spec, "linux")?;
+            let own = linux.get("seccomp").filter(|own| !own.is_null());
+            let merged = (self.adapters.merge)(own, asked)?;
+            digest = Some(seccomp_digest(&merged).map_err(|error| error.to_string())?);
+            linux.insert("seccomp".to_owned(), merged);
+            spec["linux"] = linux.into();
+        }
+        self.adapters.specs.replace(id, &spec).await?;
+        Ok(digest)
+    }
+
+    /// A container's init waits for its execve: everything must be in place.
+    ///
+    /// # Errors
+    /// One sentence for the runtime's client.
+    pub fn starting(&self, id: &str, pid: u32) -> Result<(), String> {
+        let container = {
+            let mut state = self.state();
+            let Some(container) = state.containers.get_mut(id) else {
+                return Ok(());
+            };
+            container.pid = (pid != 0).then_some(pid);
+            container.clone()
+        };
+        let chosen = self.choose(&self.state(), &container.pod.facts(&container.name));
+        let result = self.check_start(&container, chosen.as_ref());
+        match result {
+            Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {
+                tracing::warn!("{} starts unprotected: {reason}", container.title());
+                Ok(())
+            }
+            Err(reason) => Err(refusal(
+                &container.pod,
+                &container.name,
+                chosen.as_ref(),
+                &reason,
+            )),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn check_start(&self, container: &Container, chosen: Option<&Chosen>) -> Result<(), String> {
+        let in_spec = [Enforcer::AppArmor, Enforcer::Seccomp];
+        if !container.admitted
+            && chosen.is_some_and(|chosen| in_spec.iter().any(|enforcer| chosen.wants(*enforcer)))
+        {
+            return Err(
+                "it was created while the node daemon was away; delete it, and it is created anew"
+                    .to_owned(),
+            );
+        }
+        let bpf = &self.adapters.bpf;
+        let Some(init) = container
+            .pid
+            .filter(|_| container.marker.bpf != BpfDemand::Nothing)
+        else {
+            return Ok(());
+        };
+        let profile = match container.marker.bpf {
+            BpfDemand::Profile => container
+                .marker
+                .profile
+                .as_ref()
+                .map(|profile| profile.as_str().to_owned()),
+            _ => None,
+        };
+        let bound = bpf
+            .binding(container.id.as_str())?
+            .is_some_and(|binding| binding.init == init);
+        if !bound {
+            // The hook did not run: NRI was bypassed when the container was created.
+            let addresses = container.pod.addresses.clone();
+            let start = Start {
+                container: container.id.to_string(),
+                init,
+                profile,
+                addresses,
+            };
+            bpf.bind_starting(&start)?;
+        }
+        Ok(())
+    }
+
+    /// A container's entrypoint runs.
+    pub fn started(&self, id: &str, pid: u32) {
+        if let Some(container) = self.state().containers.get_mut(id) {
+            container.stage = Stage::Running;
+            container.pid = (pid != 0).then_some(pid).or(container.pid);
+        }
+        // The policy may have changed since the hook looked.
+        self.wake();
+    }
+
+    /// A container has ended. It stays bound until it is removed: processes that share the host's pid namespace may
+    /// outlive it.
+    pub fn stopped(&self, id: &str) {
+        if let Some(container) = self.state().containers.get_mut(id) {
+            container.stage = Stage::Stopped;
+            container.pid = None;
+        }
+        self.wake();
+    }
+
+    /// A container is gone.
+    pub fn removed(&self, id: &str) {
+        self.state().containers.remove(id);
+        self.forget(id);
+        self.wake();
+    }
+
+    /// Removes what was left for the hook and in the maps about a container that does not exist.
+    pub(super) fn forget(&self, id: &str) {
+        let Ok(container) = ContainerId::new(id) else {
+            return;
+        };
+        if let Err(error) = self.adapters.files.remove_marker(&container) {
+            tracing::warn!("{error}");
+        }
+        if self.adapters.bpf.unavailable().is_none()
+            && let Err(error) = self.adapters.bpf.unbind(id)
+        {
+            tracing::warn!("container {id} can't be unbound: {error}");
+        }
+    }
+}
+
+fn refusal(pod: &Pod, container: &str, chosen: Option<&Chosen>, reason: &str) -> String {
+    let container = title(pod, container);
+    match chosen {
+        Some(chosen) => format!(
+            "container {container} is refused: {} can't be enforced: {reason}",
+            chosen.policy.reference
+        ),
+        None => format!("container {container} is refused: {reason}"),
+    }
+}
+
+/// Answers in time are part of the contract with the runtime.
+const _: () = assert!(ANSWER_WITHIN.as_millis() < Duration::from_secs(2).as_millis());

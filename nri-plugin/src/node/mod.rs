@@ -1,0 +1,221 @@
+//! The node's state and the one loop that brings what is in force to what should be.
+//!
+//! Everything that changes (files, the node API, the runtime's events) only notes what it saw and wakes the loop in
+//! [`reconcile`]; an event that must be answered ([`admit`]) waits for the loop where it has to.
+
+mod admit;
+mod adopt;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use varmor_node_state::NodeState;
+use varmor_policy::enforcer::Enforcer;
+use varmor_policy::index::FailurePolicy;
+use varmor_policy::matching::OptIn;
+use varmor_policy::plan::Seccomp;
+
+use crate::containers::{Container, Pod};
+use crate::enforcers::{AppArmor, Bpf};
+use crate::policies_dir::File;
+use crate::spec_update::SpecStore;
+use crate::store::{Compiler, Desired, Policy};
+
+pub use admit::New;
+pub use adopt::Existing;
+pub use reconcile::Retry;
+
+/// What does not change while the daemon runs.
+pub struct Settings {
+    /// Name of this node.
+    pub node: String,
+    /// Which pods can be selected at all.
+    pub opt_in: OptIn,
+    /// What happens to a selected container that can't be protected.
+    pub failure_policy: FailurePolicy,
+}
+
+/// The adapters to the kernel, to containerd and to the disk.
+pub struct Adapters {
+    /// AppArmor.
+    pub apparmor: Box<dyn AppArmor>,
+    /// BPF.
+    pub bpf: Box<dyn Bpf>,
+    /// OCI specifications.
+    pub specs: Box<dyn SpecStore>,
+    /// Files shared with the OCI hook.
+    pub files: NodeState,
+    /// Joins a container's own seccomp filter with a policy's.
+    pub merge: Merge,
+    /// From policy to plan.
+    pub compiler: Arc<Compiler>,
+}
+
+/// From a container's own filter (OCI `linux.seccomp`), if it has one, and a policy's part to the filter of both.
+pub type Merge = fn(Option<&Value>, &Seccomp) -> Result<Value, String>;
+
+/// The node.
+pub struct Node {
+    /// Settings.
+    pub settings: Settings,
+    /// Adapters.
+    pub adapters: Adapters,
+    state: Mutex<State>,
+    wake: Notify,
+    progress: watch::Sender<u64>,
+}
+
+/// What is wanted and what was done about it.
+#[derive(Default)]
+pub struct State {
+    /// The files of the folder.
+    pub files: BTreeMap<String, File<Vec<Arc<Policy>>>>,
+    /// Why the folder can't be read, if that is so.
+    pub folder_error: Option<String>,
+    /// Policies from the node API, by name of their file in the state directory.
+    pub applied: BTreeMap<String, Arc<Policy>>,
+    /// All policies together.
+    pub desired: Desired,
+    /// Counts changes of `desired`.
+    pub generation: u64,
+    /// The generation that is in force, as far as it can be.
+    pub reconciled: u64,
+    /// By profile name, what was loaded.
+    pub profiles: BTreeMap<String, Loaded>,
+    /// AppArmor profiles of ours that the kernel has.
+    pub apparmor: BTreeSet<String>,
+    /// Those that were made harmless because their policy is gone and somebody still runs under them.
+    pub retired: BTreeSet<String>,
+    /// Pods by sandbox id.
+    pub pods: HashMap<String, Arc<Pod>>,
+    /// Containers by id.
+    pub containers: HashMap<String, Container>,
+    /// What went wrong beyond a single policy.
+    pub troubles: Vec<String>,
+    /// Digest of the index that the hook has.
+    pub index_digest: Option<String>,
+}
+
+/// A profile that the loop has dealt with.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Its policy.
+    pub policy: Arc<Policy>,
+    /// Enforcers that have no version of it, or an older one, and why.
+    pub failures: Vec<(Enforcer, String)>,
+    /// Whether some version of it is in the BPF maps.
+    pub in_bpf: bool,
+    /// When a failure is tried again.
+    pub retry: Option<Retry>,
+}
+
+impl Loaded {
+    /// Why `policy` can't be enforced with `enforcer`.
+    pub fn failure(&self, enforcer: Enforcer) -> Option<&str> {
+        self.failures
+            .iter()
+            .find(|(failed, _)| *failed == enforcer)
+            .map(|(_, reason)| reason.as_str())
+    }
+}
+
+impl Node {
+    /// A node that knows nothing yet.
+    pub fn new(settings: Settings, adapters: Adapters) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            adapters,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            progress: watch::Sender::new(0),
+        })
+    }
+
+    /// The state; never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a panic aborts the process")
+    }
+
+    /// Makes the loop look again.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn progressed(&self) {
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when the loop has done something.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Takes the folder as it was read.
+    pub fn files_changed(
+        &self,
+        files: BTreeMap<String, File<Vec<Arc<Policy>>>>,
+        error: Option<String>,
+    ) {
+        let mut state = self.state();
+        state.files = files;
+        state.folder_error = error;
+        state.join_sources();
+        drop(state);
+        self.wake();
+    }
+
+    /// Takes a policy from the node API, or takes it away.
+    pub fn applied_changed(&self, name: &str, policy: Option<Arc<Policy>>) {
+        let mut state = self.state();
+        match policy {
+            Some(policy) => drop(state.applied.insert(name.to_owned(), policy)),
+            None => drop(state.applied.remove(name)),
+        }
+        state.join_sources();
+        drop(state);
+        self.wake();
+    }
+
+    /// Waits until everything that is wanted now is in force, as far as it can be.
+    pub async fn settled(&self) {
+        let mut progress = self.progress();
+        let wanted = self.state().generation;
+        while self.state().reconciled < wanted {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn join_sources(&mut self) {
+        let files = self.files.iter().filter_map(|(name, file)| {
+            file.accepted
+                .as_ref()
+                .map(|accepted| (name.as_str(), accepted.content.as_slice()))
+        });
+        let applied = self
+            .applied
+            .values()
+            .map(|policy| ("the node API", std::slice::from_ref(policy)));
+        let desired = Desired::new(files.chain(applied));
+        for (source, conflict) in &desired.conflicts {
+            if !self
+                .desired
+                .conflicts
+                .iter()
+                .any(|known| known.1 == *conflict)
+            {
+                tracing::error!(source, "{conflict}");
+            }
+        }
+        self.desired = desired;
+        self.generation += 1;
+    }
+}
