@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{
@@ -36,6 +37,8 @@ pub const HEADER: usize = 8;
 
 /// Bytes that one connection buffers in each direction.
 const PIPE: usize = 64 << 10;
+/// Time to read what a peer left behind that no longer takes our writes.
+const GRACE: Duration = Duration::from_millis(200);
 /// Bytes moved at once from a frame to its connection.
 const CHUNK: usize = 16 << 10;
 
@@ -144,16 +147,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Mux<T> {
             }
             Ok(MuxEnd::ClosedHere)
         };
-        let result = tokio::select! {
-            // A peer that is gone also fails our writes: its end-of-file is the better explanation.
-            biased;
-            read = receive_frames(reader, &mut incoming) => read.map(|()| MuxEnd::ClosedByPeer),
-            sent = all_sent => sent,
+        let result = {
+            let mut received = std::pin::pin!(receive_frames(reader, &mut incoming));
+            tokio::select! {
+                biased;
+                read = received.as_mut() => read.map(|()| MuxEnd::ClosedByPeer),
+                sent = all_sent => match sent {
+                    // A peer that is gone also fails our writes: how its bytes end is the better explanation.
+                    Err(failure) => match tokio::time::timeout(GRACE, received).await {
+                        Ok(read) => read.map(|()| MuxEnd::ClosedByPeer),
+                        Err(_) => Err(failure),
+                    },
+                    sent => sent,
+                },
+            }
         };
         for connection in incoming.values_mut() {
             let _ = connection.shutdown().await;
         }
-        // Not awaited for long: a peer that doesn't read must not keep us here.
+        // A writer that waits for a peer that does not read holds the lock, and must not keep us here.
         if let Ok(mut trunk) = writer.try_lock() {
             let _ = trunk.shutdown().await;
         }

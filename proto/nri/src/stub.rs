@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
@@ -173,8 +174,9 @@ async fn serve<P: Plugin, T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let runtime = Runtime::new(ttrpc::r#async::Client::new(Socket::new(called)));
     let session = Arc::new(Session::new(plugin, runtime.clone()));
     let progress = session.progress();
-    // ttrpc's server takes connections from a listener: ours has exactly one.
-    let listener = Listener::new(futures_util::stream::iter([Ok(served)]));
+    // ttrpc's server takes connections from a listener: ours has exactly one, and no end, since the server can't be
+    // shut down in order once its listener has ended.
+    let listener = Listener::new(stream::iter([Ok(served)]).chain(stream::pending()));
     let mut server = ttrpc::r#async::Server::new()
         .add_listener(listener)
         .register_service(create_plugin(session.clone()));
@@ -222,7 +224,8 @@ async fn establish(
         identity: identity.to_string(),
         limit,
     };
-    let registration = runtime.register(identity.name(), identity.index(), limit);
+    // ttrpc's own timeout would be one more way to be late.
+    let registration = runtime.register(identity.name(), identity.index(), limit * 2);
     match tokio::time::timeout(limit, registration).await {
         Ok(Ok(())) => tracing::debug!(%identity, "registered"),
         Ok(Err(ttrpc::Error::RpcStatus(status))) => {
