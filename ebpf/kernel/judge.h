@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Whether a subject may do something to a path. Every file hook ends here. */
+#pragma once
+#include "automaton.h"
+#include "path.h"
+#include "report.h"
+
+#define PERM_READ 1
+#define PERM_WRITE 2
+#define PERM_APPEND 4
+#define PERM_EXEC 8
+#define PERM_ALL (PERM_READ | PERM_WRITE | PERM_APPEND | PERM_EXEC)
+
+#define DENY(v) ((u16)(v))
+#define AUDIT(v) ((u16)((v) >> 16))
+#define ANCESTORS(v) ((u16)((v) >> 48))
+
+/* Two paths in one operation, such as a rename, need the directory's protected subtrees compared. */
+#define WANT_ANCESTORS 0x8000
+
+static __always_inline u64 match_one(struct automaton_ref *ref, u32 slot, u32 wanted, u32 direction)
+{
+	if (ref->class == AUTOMATON_NONE || !(ref->permissions & wanted))
+		return 0;
+	return match_path(ref->key, ref->class, slot, direction);
+}
+
+/* A token that no other check has: the thread and the time. */
+static __always_inline u64 new_owner(void)
+{
+	return bpf_ktime_get_ns() << 16 ^ bpf_get_current_pid_tgid();
+}
+
+static __always_inline void report_path(u32 slot, u64 mark, struct profile *p, u8 type, u8 op, u8 action, u32 permissions)
+{
+	struct report *r = begin_report(slot, mark, p, type, op, action);
+	if (!r)
+		return;
+	r->violation.permissions = permissions;
+	write_path(slot);
+	send_report(r);
+}
+
+static __always_inline int conclude(u32 slot, u64 mark, struct profile *p, u64 verdict, u32 wanted, u8 op)
+{
+	u32 denied = DENY(verdict) & wanted;
+	u32 audited = AUDIT(verdict) & wanted;
+	u8 action = action_of(p, denied, audited);
+	if (action)
+		report_path(slot, mark, p, op == OP_EXEC ? EVENT_EXEC : EVENT_FILE, op, action,
+			    denied && action == ACTION_DENIED ? denied : action == ACTION_AUDIT ? audited : wanted);
+	return refuses(p, denied) ? -EPERM : 0;
+}
+
+/* A path that can't be told is refused, whatever the rules: it may be a protected one under another name. */
+static __always_inline int refuse_unknown(u32 slot, u64 mark, struct profile *p, u32 wanted)
+{
+	count(COUNTER_PATH_REFUSED);
+	if (p->flags & PROFILE_COMPLAIN)
+		return 0;
+	report_path(slot, mark, p, EVENT_FILE, OP_PATH, ACTION_DENIED, wanted);
+	return -EACCES;
+}
+
+#define JUDGE_AGAIN 1
+
+static __always_inline int judge_once(u32 slot, struct scratch *s, u64 mark, struct profile *p, u32 wanted, u8 op)
+{
+	u64 owner = new_owner();
+	*(volatile u64 *)&s->owner = owner;
+	u64 dentry = *(volatile u64 *)&s->dentry;
+	u64 mount = *(volatile u64 *)&s->mount;
+	int found = walk(slot, dentry, mount);
+	u64 verdict = 0;
+	if (found == PATH_OK)
+		verdict = match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
+	if (*(volatile u64 *)&s->owner != owner)
+		return JUDGE_AGAIN;
+	if (found == PATH_NOWHERE)
+		return 0;
+	if (found == PATH_UNKNOWN)
+		return refuse_unknown(slot, mark, p, wanted);
+	int result = conclude(slot, mark, p, verdict, wanted, op);
+	if (result || !is_bind_of_root(s))
+		return result;
+	if (walk_in_super(slot, dentry) != PATH_OK)
+		return refuse_unknown(slot, mark, p, wanted);
+	verdict = match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
+	if (*(volatile u64 *)&s->owner != owner)
+		return JUDGE_AGAIN;
+	return conclude(slot, mark, p, verdict, wanted, op);
+}
+
+/*
+ * May the current task, a subject, do `wanted` to the path that scratch names (dentry, mount)? 0 or a negative errno.
+ * A check that was disturbed is done again; a second disturbance within microseconds is no accident and is refused.
+ */
+__noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op)
+{
+	struct profile *p = NULL;
+	struct scratch *s = scratch_of(slot);
+	int confined = profile_of(mark, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p)
+		return -EACCES;
+	if (!((p->forward.permissions | p->backward.permissions) & wanted))
+		return 0;
+	if (!s) {
+		count(COUNTER_NO_SCRATCH);
+		return -EACCES;
+	}
+	u64 dentry = *(volatile u64 *)&s->dentry, mount = *(volatile u64 *)&s->mount;
+	int result = judge_once(slot, s, mark, p, wanted, op);
+	if (result != JUDGE_AGAIN)
+		return result;
+	*(volatile u64 *)&s->dentry = dentry;
+	*(volatile u64 *)&s->mount = mount;
+	result = judge_once(slot, s, mark, p, wanted, op);
+	return result == JUDGE_AGAIN ? -EACCES : result;
+}
+
+/* Judges one path from a hook: `mark` is that of the current task, not 0. */
+static __always_inline int judge_path(u64 mark, const struct dentry *dentry, const struct vfsmount *mount, u32 wanted, u32 op)
+{
+	u32 slot = slot_of_current();
+	struct scratch *s = scratch_of(slot);
+	if (!s)
+		return -EACCES;
+	*(volatile u64 *)&s->dentry = (u64)dentry;
+	*(volatile u64 *)&s->mount = (u64)mount;
+	if (judge(mark, slot, wanted, op))
+		return -EPERM;
+	return 0;
+}
