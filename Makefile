@@ -56,7 +56,7 @@ demo: build ## shows a policy taking hold of a running pod, step by step
 	integration/demo/demo.sh
 
 bench: build ## measures what the enforcement costs
-	integration/bench/run
+	target/release/varmor-bench
 
 soak: build ## 50 container starts for each enforcer, each of which must be refused
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) --repeat 50 integration/scenarios/first-instruction
