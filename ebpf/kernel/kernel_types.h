@@ -113,8 +113,11 @@ struct mnt_namespace___seq {
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
 } CORE;
+typedef struct {
+	u32 cap[2];
+} kernel_cap_t;
 struct cred {
-	int usage;
+	kernel_cap_t cap_effective;
 } CORE;
 struct fs_struct {
 	struct path root;

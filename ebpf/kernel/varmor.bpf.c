@@ -5,6 +5,10 @@
  */
 #include "exec.h"
 #include "file.h"
+#include "mount.h"
+#include "net.h"
+#include "privilege.h"
+#include "ptrace.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "GPL";

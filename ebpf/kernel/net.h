@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Sockets: their creation by family, type and protocol; IPv4 and IPv6 destinations; Unix sockets by path. */
+#pragma once
+#include "judge.h"
+
+#define AF_UNSPEC 0
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
+
+/* The protocol that a socket gets: 0 asks for the default one of its type, and MPTCP falls back to TCP. */
+static __always_inline u32 effective_protocol(int family, int type, int protocol)
+{
+	if (protocol == IPPROTO_MPTCP)
+		return IPPROTO_TCP;
+	if (protocol || (family != AF_INET && family != AF_INET6))
+		return protocol;
+	if (type == SOCK_STREAM)
+		return IPPROTO_TCP;
+	if (type == SOCK_DGRAM)
+		return IPPROTO_UDP;
+	return 0;
+}
+
+__noinline int judge_socket(u64 mark, u32 family, u32 type, u32 protocol)
+{
+	struct profile *p = NULL;
+	int confined = profile_of(mark, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p)
+		return -EACCES;
+	if (!(p->flags & (PROFILE_SOCKETS | PROFILE_COMPLAIN)))
+		return 0;
+	u64 f = family;
+	OPAQUE(f);
+	if (f >= ADDRESS_FAMILIES)
+		return 0;
+	struct socket_rule *rule = &p->sockets[f];
+	type &= 15;
+	bool deny = rule->deny_types >> type & 1, audit = rule->audit_types >> type & 1;
+	if (protocol < 64) {
+		deny |= rule->deny_protocols >> (protocol & 63) & 1;
+		audit |= rule->audit_protocols >> (protocol & 63) & 1;
+	}
+	u8 action = action_of(p, deny, audit);
+	if (action) {
+		struct report *r = begin_report(slot_of_current(), mark, p, EVENT_NETWORK, NETWORK_SOCKET, action);
+		if (r) {
+			r->violation.family = family;
+			r->violation.socket_type = type;
+			r->violation.protocol = protocol;
+			send_report(r);
+		}
+	}
+	return refuses(p, deny) ? -EPERM : 0;
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
+{
+	if (kern)
+		return 0;
+	u64 mark = current_mark();
+	if (!mark)
+		return 0;
+	if (judge_socket(mark, family, type & 15, effective_protocol(family, type & 15, protocol)))
+		return -EPERM;
+	return 0;
+}
+
+/* What the rules for the ports of one address say of `port`. */
+static __always_inline void match_port(struct profile *p, u32 table, u16 port, bool *deny, bool *audit)
+{
+	struct prefix_key key = {
+		.length = PREFIX_BITS_BEFORE_DATA + 16,
+		.table = table,
+		.generation = p->generation,
+		.data = { port >> 8, port & 255 },
+	};
+	struct prefix_value *found = bpf_map_lookup_elem(&prefixes, &key);
+	if (found) {
+		*deny |= found->deny;
+		*audit |= found->audit;
+	}
+}
+
+/* The address is in the slot's report, where a refusal would tell it: IPv4 mapped into IPv6, port in host order. */
+__noinline int judge_destination(u64 mark, u32 slot, u32 op)
+{
+	struct profile *p = NULL;
+	int confined = profile_of(mark, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p)
+		return -EACCES;
+	if (!(p->flags & (PROFILE_EGRESS | PROFILE_COMPLAIN)))
+		return 0;
+	struct report *r = report_of(slot);
+	if (!r)
+		return -EACCES;
+	u8 address[16];
+	__builtin_memcpy(address, r->violation.address, sizeof(address));
+	u16 port = r->violation.port, family = r->violation.family;
+	bool deny = false, audit = false;
+
+	struct prefix_key key = {
+		.length = PREFIX_BITS_BEFORE_DATA + 128,
+		.table = TABLE_ADDRESSES,
+		.generation = p->generation,
+	};
+	__builtin_memcpy(key.data, address, sizeof(key.data));
+	struct prefix_value *found = bpf_map_lookup_elem(&prefixes, &key);
+	if (found) {
+		deny = found->deny;
+		audit = found->audit;
+		if (!found->all_ports)
+			match_port(p, found->port_set, port, &deny, &audit);
+	}
+	if (p->pod_self) {
+		struct container *container = bpf_map_lookup_elem(&containers, &mark);
+		u64 *wanted = (u64 *)address;
+		for (u32 i = 0; container && i < POD_ADDRESSES; i++) {
+			u64 *own = (u64 *)container->address[i];
+			if (i < container->addresses && own[0] == wanted[0] && own[1] == wanted[1]) {
+				match_port(p, p->pod_self, port, &deny, &audit);
+				break;
+			}
+		}
+	}
+	u8 action = action_of(p, deny, audit);
+	if (action) {
+		r = begin_report(slot, mark, p, EVENT_NETWORK, op, action);
+		if (r) {
+			__builtin_memcpy(r->violation.address, address, sizeof(address));
+			r->violation.port = port;
+			r->violation.family = family;
+			send_report(r);
+		}
+	}
+	return refuses(p, deny) ? -EPERM : 0;
+}
+
+/*
+ * Reads an IPv4 or IPv6 address of `length` bytes at `from`, kernel memory, into the slot's report. False: neither.
+ * UDP takes AF_UNSPEC on an IPv4 socket for AF_INET when it sends.
+ */
+static __always_inline bool read_address(struct report *r, u64 from, int length, u16 socket_family, bool sends)
+{
+	u16 family = 0;
+	if (length < 8 || bpf_probe_read_kernel(&family, sizeof(family), (void *)from))
+		return false;
+	if (family == AF_UNSPEC && socket_family == AF_INET && sends)
+		family = AF_INET;
+	struct violation *v = &r->violation;
+	if (family == AF_INET) {
+		struct ipv4_address a;
+		if (bpf_probe_read_kernel(&a, sizeof(a), (void *)from))
+			return false;
+		__builtin_memset(v->address, 0, 10);
+		v->address[10] = v->address[11] = 0xff;
+		__builtin_memcpy(v->address + 12, a.address, 4);
+		v->port = __builtin_bswap16(a.port);
+	} else if (family == AF_INET6 && length >= 24) {
+		struct ipv6_address a;
+		if (bpf_probe_read_kernel(&a, sizeof(a), (void *)from))
+			return false;
+		__builtin_memcpy(v->address, a.address, 16);
+		v->port = __builtin_bswap16(a.port);
+	} else {
+		return false;
+	}
+	v->family = family;
+	return true;
+}
+
+static __always_inline int judge_address(u64 mark, u64 from, int length, u16 socket_family, u32 op)
+{
+	u32 slot = slot_of_current();
+	struct report *r = report_of(slot);
+	if (!r)
+		return -EACCES;
+	if (!read_address(r, from, length, socket_family, op == NETWORK_SEND))
+		return 0;
+	if (judge_destination(mark, slot, op))
+		return -EPERM;
+	return 0;
+}
+
+SEC("lsm/socket_connect")
+int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
+{
+	u64 mark = current_mark();
+	if (!mark)
+		return 0;
+	return judge_address(mark, (u64)address, length, 0, NETWORK_CONNECT);
+}
+
+/* Sends that name a destination: unconnected UDP and raw sockets, TCP fast open. */
+SEC("lsm/socket_sendmsg")
+int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *message)
+{
+	u64 mark = current_mark();
+	if (!mark)
+		return 0;
+	void *name = message->msg_name;
+	if (!name)
+		return 0;
+	struct sock *sk = sock->sk;
+	if (!sk)
+		return 0;
+	u16 family = sk->__sk_common.skc_family;
+	return judge_address(mark, (u64)name, message->msg_namelen, family, NETWORK_SEND);
+}
+
+/* Where the peer's socket is now, not what it was bound as: a renamed socket is at its new path. Abstract ones have none. */
+static __always_inline int judge_unix(u64 mark, struct sock *peer)
+{
+	struct unix_sock *u = (void *)peer;
+	struct dentry *dentry = BPF_CORE_READ(u, path.dentry);
+	if (!dentry)
+		return 0;
+	return judge_path(mark, dentry, BPF_CORE_READ(u, path.mnt), PERM_WRITE, OP_UNIX);
+}
+
+SEC("lsm/unix_stream_connect")
+int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other)
+{
+	u64 mark = current_mark();
+	if (!mark)
+		return 0;
+	return judge_unix(mark, other);
+}
+
+SEC("lsm/unix_may_send")
+int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
+{
+	u64 mark = current_mark();
+	if (!mark)
+		return 0;
+	return judge_unix(mark, BPF_CORE_READ(other, sk));
+}

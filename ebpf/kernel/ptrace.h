@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Tracing and reading other processes: the caller's rules, then the target's. */
+#pragma once
+#include "judge.h"
+
+#define PTRACE_MODE_READ 1
+#define PTRACE_MODE_ATTACH 2
+/* policy::plan::bpf */
+#define PTRACE_TRACE 1
+#define PTRACE_READ 2
+#define PTRACE_TRACEBY 4
+#define PTRACE_READBY 8
+
+static __always_inline int judge_ptrace_side(u64 mark, bool external, u8 wanted)
+{
+	struct profile *p = NULL;
+	int confined = profile_of(mark, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p)
+		return -EACCES;
+	if (!(p->flags & (PROFILE_PTRACE | PROFILE_COMPLAIN)))
+		return 0;
+	bool deny = (external ? p->ptrace_external_deny : p->ptrace_internal_deny) & wanted;
+	bool audit = (external ? p->ptrace_external_audit : p->ptrace_internal_audit) & wanted;
+	u8 action = action_of(p, deny, audit);
+	if (action) {
+		struct report *r = begin_report(slot_of_current(), mark, p, EVENT_PTRACE, 0, action);
+		if (r) {
+			r->violation.permissions = wanted;
+			r->violation.external = external;
+			send_report(r);
+		}
+	}
+	return refuses(p, deny) ? -EPERM : 0;
+}
+
+__noinline int judge_ptrace(u64 caller, u64 target, u32 mode, u32 from_host)
+{
+	bool external = caller != target;
+	bool attach = mode & PTRACE_MODE_ATTACH;
+	if (caller && judge_ptrace_side(caller, external, attach ? PTRACE_TRACE : PTRACE_READ))
+		return -EPERM;
+	if (target && !from_host && judge_ptrace_side(target, external, attach ? PTRACE_TRACEBY : PTRACE_READBY))
+		return -EPERM;
+	return 0;
+}
+
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
+{
+	struct task_struct *task = current_task();
+	u64 caller = mark_of(task), target = mark_of(child);
+	if (!caller && !target)
+		return 0;
+	/* Only a process that is no subject can be the host's: one that was keeps its mark in whatever namespace it is. */
+	u32 zero = 0, from_host = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	if (!caller && set)
+		from_host = BPF_CORE_READ(mount_namespace_of(task), ns.inum) == set->host_mntns;
+	if (judge_ptrace(caller, target, mode, from_host))
+		return -EPERM;
+	return 0;
+}
