@@ -128,6 +128,40 @@ fn expectations() -> Vec<(String, usize)> {
         COUNTERS,
         TEXT_MAX
     );
+    macro_rules! events {
+        ($($name:ident),*) => {$( all.push((stringify!($name).into(), varmor_bpf_abi::events::$name as usize)); )*};
+    }
+    events!(
+        ACTION_DENIED,
+        ACTION_AUDIT,
+        ACTION_ALLOWED,
+        EVENT_CAPABILITY,
+        EVENT_FILE,
+        EVENT_EXEC,
+        EVENT_NETWORK,
+        EVENT_PTRACE,
+        EVENT_MOUNT,
+        EVENT_USERNS,
+        OP_OPEN,
+        OP_CREATE,
+        OP_UNLINK,
+        OP_RMDIR,
+        OP_MKDIR,
+        OP_MKNOD,
+        OP_SYMLINK,
+        OP_LINK,
+        OP_RENAME,
+        OP_TRUNCATE,
+        OP_CHMOD,
+        OP_CHOWN,
+        OP_MMAP,
+        OP_UNIX,
+        OP_EXEC,
+        OP_PATH,
+        NETWORK_SOCKET,
+        NETWORK_CONNECT,
+        NETWORK_SEND
+    );
     all.push(("VARMOR_ABI_VERSION".into(), l::ABI_VERSION as usize));
     all.push((
         "AUTOMATON_NONE".into(),
