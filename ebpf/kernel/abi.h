@@ -102,8 +102,8 @@ struct profile {
 /* ---- automata_{s,m,l,xl}: automaton key (u64) -> array(1) of one of these ---- */
 #define TRANSITIONS_S (1 << 13)
 #define TRANSITIONS_M (1 << 16)
-#define TRANSITIONS_L (1 << 19)
-#define TRANSITIONS_XL (1 << 22)
+#define TRANSITIONS_L (1 << 18)
+#define TRANSITIONS_XL (1 << 20) /* kernel 5.10 refuses array values above 4 MiB */
 /* A row has at least 8 entries, so a table of N transitions has at most N / 8 states. States are u16. */
 #define STATES(transitions) ((transitions) / 8 > 65536 ? 65536 : (transitions) / 8)
 

@@ -144,19 +144,20 @@ __noinline u64 match_path(u64 key, u32 class, u32 slot, u32 direction)
 	return state ? verdict_at(key, class, state) : 0;
 }
 
+#define TEXT_PARTS 18 /* of COMPONENT_MAX bytes: a path and what comes before it */
+
 /* As match_path, for `length` bytes at the start of chunks, forward. */
 __noinline u64 match_text(u64 key, u32 class, u32 slot, u32 length)
 {
 	u32 state = start_state(key, class);
-	u32 at = 0;
-	for (u32 i = 0; i < PATH_BYTES / COMPONENT_MAX; i++) {
+	for (u32 i = 0; i < TEXT_PARTS; i++) {
+		u32 at = i * COMPONENT_MAX;
 		if (at >= length || !state || state == NO_STATE)
 			break;
 		u32 part = length - at;
 		if (part > COMPONENT_MAX)
 			part = COMPONENT_MAX;
 		state = step(key, slot, state, at, SHAPE(part, class, FORWARD));
-		at += part;
 	}
 	if (state == NO_STATE) {
 		count(COUNTER_NO_AUTOMATON);

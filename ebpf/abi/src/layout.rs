@@ -378,9 +378,9 @@ pub enum Class {
     S,
     /// 65,536 transitions.
     M,
-    /// 524,288 transitions.
+    /// 262,144 transitions.
     L,
-    /// 4,194,304 transitions.
+    /// 1,048,576 transitions.
     Xl,
 }
 
@@ -418,8 +418,8 @@ impl Class {
         match self {
             Self::S => 1 << 13,
             Self::M => 1 << 16,
-            Self::L => 1 << 19,
-            Self::Xl => 1 << 22,
+            Self::L => 1 << 18,
+            Self::Xl => 1 << 20,
         }
     }
 
