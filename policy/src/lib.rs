@@ -3,6 +3,8 @@
 //! This crate is pure: no I/O, no async, no Kubernetes client. Every rule's meaning is here and nowhere else.
 
 pub mod automata;
+pub mod capability;
+pub mod compile;
 pub mod document;
 pub mod enforcer;
 pub mod error;
@@ -10,8 +12,12 @@ pub mod index;
 pub mod matching;
 pub mod pattern;
 pub mod plan;
+pub mod rules;
+pub mod syscalls;
 pub mod types;
+pub mod validate;
 
+pub use compile::compile;
 pub use document::parse;
 pub use error::{DocumentError, PolicyError};
 pub use types::PolicyObject;

@@ -1,0 +1,68 @@
+//! What a profile starts from.
+
+use super::Text;
+use crate::compile::effect::Effect;
+
+/// Everything that AppArmor mediates, allowed.
+pub(super) fn always_allow(text: &mut Text) {
+    for rule in
+        ["file", "capability", "network", "mount", "remount", "umount", "pivot_root", "ptrace", "signal", "dbus", "unix"]
+    {
+        text.line(rule);
+    }
+}
+
+/// containerd's default profile, under a name of its own; `effect` is that of the refusals.
+pub(super) fn runtime_default(text: &mut Text, profile: &str, effect: Effect) {
+    for rule in ["network", "capability", "file", "umount"] {
+        text.line(rule);
+    }
+    for peer in ["unconfined", "runc", "crun"] {
+        text.line(&format!("signal (receive) peer={peer}"));
+    }
+    text.line(&format!("signal (send, receive) peer={profile}"));
+    text.line(&format!("ptrace (trace, read, tracedby, readby) peer={profile}"));
+    refusals(text, effect);
+}
+
+/// The child of a profile: like its parent, except that it is signalled and traced by the parent and not the reverse.
+pub(super) fn runtime_default_child(text: &mut Text, parent: &str, child: &str, effect: Effect) {
+    for rule in ["network", "capability", "file", "umount"] {
+        text.line(rule);
+    }
+    for peer in ["unconfined", "runc", "crun", parent] {
+        text.line(&format!("signal (receive) peer={peer}"));
+    }
+    text.line(&format!("signal (send, receive) peer={child}"));
+    text.line(&format!("ptrace (tracedby, readby) peer={parent}"));
+    text.line(&format!("ptrace (trace, read, tracedby, readby) peer={child}"));
+    refusals(text, effect);
+}
+
+fn refusals(text: &mut Text, effect: Effect) {
+    for (pattern, permissions) in PATHS {
+        text.path(pattern, permissions, effect);
+    }
+    text.line(&format!("{}mount", effect.apparmor()));
+}
+
+/// Paths that are refused, and for what. The character classes read "all but sys and process ids", "all but kernel",
+/// "all but shm*", "all but fs", "all but cgroup*"; they let some other names through, as containerd's do.
+const PATHS: &[(&str, &str)] = &[
+    ("@{PROC}/*", "w"),
+    ("@{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/**", "w"),
+    ("@{PROC}/sys/[^k]**", "w"),
+    ("@{PROC}/sys/kernel/{?,??,[^s][^h][^m]**}", "w"),
+    ("@{PROC}/sysrq-trigger", "rwklx"),
+    ("@{PROC}/mem", "rwklx"),
+    ("@{PROC}/kmem", "rwklx"),
+    ("@{PROC}/kcore", "rwklx"),
+    ("/sys/[^f]*/**", "wklx"),
+    ("/sys/f[^s]*/**", "wklx"),
+    ("/sys/fs/[^c]*/**", "wklx"),
+    ("/sys/fs/c[^g]*/**", "wklx"),
+    ("/sys/fs/cg[^r]*/**", "wklx"),
+    ("/sys/firmware/**", "rwklx"),
+    ("/sys/devices/virtual/powercap/**", "rwklx"),
+    ("/sys/kernel/security/**", "rwklx"),
+];

@@ -1,0 +1,139 @@
+//! The AppArmor part of a plan: the text of one profile and its children.
+//!
+//! Nothing that a user wrote goes into the text as it is: names are checked, executables are plain paths, and raw rules
+//! are taken apart and written anew by [`raw`].
+
+mod base;
+mod children;
+pub mod raw;
+
+use super::effect::Effect;
+use super::enhance::Enhance;
+use crate::capability;
+use crate::error::Findings;
+use crate::rules::{AppArmorPart, Rule};
+use std::fmt::Write;
+
+const FIELD: &str = "spec.policy.enhanceProtect.appArmorRawRules";
+
+/// Modes AlwaysAllow and RuntimeDefault.
+pub(super) fn simple(profile: &str, restricted: bool) -> String {
+    let mut text = Text::new();
+    text.open_profile(profile);
+    if restricted {
+        base::runtime_default(&mut text, profile, Effect::DENY);
+    } else {
+        base::always_allow(&mut text);
+    }
+    text.close();
+    text.0
+}
+
+/// Mode EnhanceProtect; `None` when the raw rules are refused.
+pub(super) fn enhance(profile: &str, enhance: &Enhance<'_>, findings: &mut Findings) -> Option<String> {
+    let mut global = Text::new();
+    for rule in &enhance.global {
+        global.rule(rule, enhance.effect);
+    }
+    let mut acceptable = true;
+    let mut per_target = children::PerTarget::default();
+    for (rules, targets, field) in &enhance.targeted {
+        let mut text = Text::new();
+        for rule in rules {
+            text.rule(rule, enhance.effect);
+        }
+        acceptable &= per_target.add(targets, field, &text.lines(), findings);
+    }
+    for (index, entry) in enhance.settings.app_armor_raw_rules.iter().enumerate() {
+        let field = format!("{FIELD}[{index}]");
+        let rules = match raw::parse(&entry.rules) {
+            Ok(rules) => rules,
+            Err(error) => {
+                findings.add(format!("{field}.rules"), error.to_string());
+                acceptable = false;
+                continue;
+            }
+        };
+        if entry.targets.is_empty() {
+            rules.iter().for_each(|rule| global.line(rule));
+        } else {
+            acceptable &= per_target.add(&entry.targets, &format!("{field}.targets"), &rules, findings);
+        }
+    }
+    if !acceptable {
+        return None;
+    }
+
+    let privileged = enhance.settings.privileged;
+    let children = per_target.grouped();
+    let mut text = Text::new();
+    text.open_profile(profile);
+    if privileged {
+        base::always_allow(&mut text);
+    } else {
+        base::runtime_default(&mut text, profile, enhance.effect);
+    }
+    text.0.push_str(&global.0);
+    for child in &children {
+        child.transitions(&mut text, profile, privileged);
+    }
+    for child in &children {
+        child.profile(&mut text, profile, privileged, enhance.effect, &global.0);
+    }
+    text.close();
+    Some(text.0)
+}
+
+/// Profile text in the making; one rule a line.
+struct Text(String);
+
+impl Text {
+    fn new() -> Self {
+        Self(String::new())
+    }
+
+    fn open_profile(&mut self, name: &str) {
+        // Without the abi the parser would take the running kernel's features, and the text would mean other things on
+        // other nodes.
+        self.0.push_str("abi <abi/3.0>,\ninclude <tunables/global>\n\n");
+        let _ = writeln!(self.0, "profile {name} flags=(attach_disconnected,mediate_deleted) {{");
+        self.0.push_str("  include <abstractions/base>\n");
+    }
+
+    fn close(&mut self) {
+        self.0.push_str("}\n");
+    }
+
+    /// Adds one rule, given without its comma.
+    fn line(&mut self, rule: &str) {
+        let _ = writeln!(self.0, "  {rule},");
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lines().map(|line| line.trim().trim_end_matches(',').to_owned()).collect()
+    }
+
+    /// Adds a built-in rule.
+    fn rule(&mut self, rule: &Rule, effect: Effect) {
+        for part in rule.apparmor {
+            match part {
+                AppArmorPart::Path(pattern, permissions) => self.path(pattern, permissions, effect),
+                AppArmorPart::Capabilities(mask) => {
+                    let names: Vec<_> = capability::names(*mask).collect();
+                    self.line(&format!("{}capability {}", effect.apparmor(), names.join(" ")));
+                }
+                AppArmorPart::Other(rule) => self.line(&format!("{}{rule}", effect.apparmor())),
+            }
+        }
+    }
+
+    /// Adds a path rule. An allowed `x` must say how, so it becomes `ix`: the program stays in its profile.
+    fn path(&mut self, pattern: &str, permissions: &str, effect: Effect) {
+        let permissions =
+            if effect.deny { permissions.to_owned() } else { permissions.replace('x', "ix") };
+        self.line(&format!("{}{pattern} {permissions}", effect.apparmor()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The generated text, read by AppArmor's own parser.
+
+use super::*;
+use crate::compile::{Settings, compile};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+const PARSER: &str = "/usr/sbin/apparmor_parser";
+
+/// Runs the parser on a text; what it prints, or what it says is wrong.
+fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
+    let mut child = Command::new(PARSER)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{PARSER} (package apparmor) is needed for this test: {e}"));
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("the parser reads");
+    let output = child.wait_with_output().expect("the parser ends");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{}\n{}\n{text}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// Compiles a text wholly, and returns the names of the profiles in it.
+fn accepted(text: &str) -> Vec<String> {
+    // With features of its own the parser needs no AppArmor in the running kernel.
+    let features = ["--kernel-features", "/etc/apparmor.d/abi/3.0"];
+    parser(&[&features[..], &["-QKT", "--quiet"]].concat(), text).unwrap_or_else(|e| panic!("{e}"));
+    let names = parser(&[&features[..], &["-N"]].concat(), text).unwrap_or_else(|e| panic!("{e}"));
+    names.lines().map(str::to_owned).collect()
+}
+
+fn policy(mode: &str, enhance: &str) -> Result<String, Vec<String>> {
+    let yaml = format!(
+        "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: p1, namespace: demo}}\nspec:\n  \
+         target: {{kind: Pod, selector: {{}}}}\n  policy:\n    enforcer: AppArmor\n    mode: {mode}\n    \
+         enhanceProtect: {enhance}\n"
+    );
+    let object = crate::parse(&yaml).expect("valid YAML").remove(0);
+    compile(&object, &Settings::default())
+        .map(|plan| plan.apparmor.expect("AppArmor is chosen"))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn every_mode_and_effect_compiles() {
+    for mode in ["AlwaysAllow", "RuntimeDefault"] {
+        assert_eq!(accepted(&policy(mode, "{}").expect("compiles")), ["varmor-demo-p1"], "{mode}");
+    }
+    let hardening: Vec<_> =
+        crate::rules::all().filter(|r| r.group == crate::rules::Group::Hardening && !r.apparmor.is_empty()).map(|r| r.name).collect();
+    let attack: Vec<_> =
+        crate::rules::all().filter(|r| r.group == crate::rules::Group::Attack && !r.apparmor.is_empty()).map(|r| r.name).collect();
+    for privileged in [false, true] {
+        for (allow, audit) in [(false, false), (false, true), (true, true), (true, false)] {
+            let text = policy(
+                "EnhanceProtect",
+                &format!(
+                    "{{privileged: {privileged}, allowViolations: {allow}, auditViolations: {audit}, \
+                     hardeningRules: [{}], attackProtectionRules: [{{rules: [{attack}]}}, {{rules: [{attack}], \
+                     targets: [/bin/bash, /usr/bin/curl]}}]}}",
+                    hardening.join(", "),
+                    attack = attack.join(", "),
+                ),
+            )
+            .expect("compiles");
+            assert_eq!(accepted(&text), ["varmor-demo-p1", "varmor-demo-p1//child_0"]);
+            let qualifier = Effect { deny: !allow, audit }.apparmor();
+            assert!(text.contains(&format!("\n  {qualifier}/etc/** wl,\n")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn targets_with_equal_rules_share_a_child() {
+    let text = policy(
+        "EnhanceProtect",
+        "
+      hardeningRules: [disable-cap-net-raw]
+      attackProtectionRules:
+      - {rules: [disable-write-etc], targets: [/bin/a, /bin/b]}
+      - {rules: [mitigate-sa-leak], targets: [/bin/c]}
+      appArmorRawRules:
+      - {rules: 'deny /x r,', targets: [/bin/b, /bin/d, /bin/a]}
+      - {rules: 'audit /y r,'}",
+    )
+    .expect("compiles");
+    let names = accepted(&text);
+    assert_eq!(names, ["varmor-demo-p1", "varmor-demo-p1//child_0", "varmor-demo-p1//child_1", "varmor-demo-p1//child_2"]);
+    for line in [
+        "  /bin/a cx -> child_0,",
+        "  /bin/b cx -> child_0,",
+        "  /bin/c cx -> child_1,",
+        "  /bin/d cx -> child_2,",
+        "  signal (receive) peer=varmor-demo-p1,",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    // Rules for everything hold in every child too.
+    assert_eq!(text.matches("deny capability net_raw,").count(), 4);
+    assert_eq!(text.matches("  audit /y r,").count(), 4);
+    assert_eq!(text.matches("  deny /x r,").count(), 2);
+}
+
+#[test]
+fn raw_rules_of_every_kind_compile() {
+    let rules = [
+        "/etc/passwd r",
+        "deny /etc/** wl",
+        "audit deny owner @{HOME}/.ssh/** rw",
+        "file /a rw",
+        "/proc/{sys,net}/**{,/} r",
+        r#""/with blank, {x,y}/a" r"#,
+        "/a\\{b r",
+        "capability net_admin sys_admin",
+        "deny network inet6 dgram",
+        "mount fstype=proc -> /proc/",
+        "deny mount options=(ro, bind) /a/ -> /b/",
+        "mount options in (ro,nosuid) tmpfs",
+        "umount /mnt/**",
+        "pivot_root oldroot=/old/ /new/",
+        "ptrace (trace, read) peer=@{profile_name}",
+        "signal (send) set=(term kill) peer=unconfined",
+        "unix (connect) type=stream peer=(label=unconfined)",
+        "dbus send bus=system path=/org/a interface=org.a",
+        "link /a -> /b",
+        "set rlimit nofile <= 1024",
+    ];
+    let text = rules.map(|rule| format!("{rule},")).join("\n          ");
+    for privileged in [false, true] {
+        let text = policy(
+            "EnhanceProtect",
+            &format!("\n      privileged: {privileged}\n      appArmorRawRules:\n      - rules: |\n          {text}\n"),
+        )
+        .expect("compiles");
+        assert_eq!(accepted(&text), ["varmor-demo-p1"]);
+    }
+}
+
+#[test]
+fn wrong_targets_and_rules_are_refused_with_their_field() {
+    for (enhance, expected) in [
+        ("{attackProtectionRules: [{rules: [disable-write-etc], targets: [sh]}]}", "attackProtectionRules[0].targets[0]: `sh`"),
+        ("{appArmorRawRules: [{rules: 'file,', targets: ['/bin/a {']}]}", "appArmorRawRules[0].targets[0]: ` `"),
+        ("{appArmorRawRules: [{rules: 'file,', targets: [\"/bin/a\\n}\"]}]}", "appArmorRawRules[0].targets[0]: `\\n`"),
+        ("{appArmorRawRules: [{rules: 'file,', targets: [/bin/*]}]}", "appArmorRawRules[0].targets[0]: `*`"),
+        ("{appArmorRawRules: [{rules: '/a r, }'}]}", "appArmorRawRules[0].rules: line 1: `}` closes nothing"),
+        ("{attackProtectionRules: [{rules: [block-access-to-metadata-service], targets: [/bin/sh]}]}", "AppArmor can do nothing"),
+        ("{bpfRawRules: {}}", "bpfRawRules: needs the enforcer BPF"),
+        ("{syscallRawRules: [{names: [open], action: SCMP_ACT_ERRNO}]}", "syscallRawRules: needs the enforcer Seccomp"),
+        ("{hardeningRules: [disallow-create-user-ns]}", "add BPF or Seccomp to spec.policy.enforcer"),
+        ("{hardeningRules: [disalow-mount]}", "did you mean `disallow-mount`?"),
+        ("{hardeningRules: [disable-write-etc]}", "belongs into attackProtectionRules"),
+        ("{attackProtectionRules: [{rules: []}]}", "attackProtectionRules[0].rules: no rule is named"),
+    ] {
+        let errors = policy("EnhanceProtect", enhance).expect_err(enhance);
+        assert!(errors.iter().any(|e| e.contains(expected)), "{enhance}: {errors:?}");
+    }
+}

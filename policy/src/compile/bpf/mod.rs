@@ -1,0 +1,115 @@
+//! The BPF part of a plan.
+
+mod base;
+mod egress;
+mod files;
+mod mounts;
+mod ptrace;
+mod sockets;
+
+use super::effect::Effect;
+use super::enhance::Enhance;
+use crate::automata::{MountPattern, PathRule, compile_mounts, compile_paths};
+use crate::error::Findings;
+use crate::pattern::Pattern;
+use crate::plan::automaton::PathVerdict;
+use crate::plan::bpf::{BpfProfile, Masks, MountSet};
+use crate::rules::BpfPart;
+
+const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules";
+
+/// Everything that goes into a profile, gathered before the tables are built.
+#[derive(Default)]
+struct Parts {
+    profile: BpfProfile,
+    paths: Vec<PathRule>,
+    mounts: Vec<MountPattern>,
+    destinations: Vec<egress::DestinationRule>,
+    sockets: sockets::SocketRules,
+}
+
+/// Mode RuntimeDefault.
+pub(super) fn runtime_default(effect: Effect, findings: &mut Findings) -> Option<BpfProfile> {
+    let mut parts = Parts::default();
+    parts.add_all(base::RUNTIME_DEFAULT, effect);
+    parts.build("spec.policy.mode", findings)
+}
+
+/// Mode EnhanceProtect.
+pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<BpfProfile> {
+    let mut parts = Parts::default();
+    if !enhance.settings.privileged {
+        parts.add_all(base::RUNTIME_DEFAULT, enhance.effect);
+    }
+    for rule in &enhance.global {
+        parts.add_all(rule.bpf, enhance.effect);
+    }
+    if let Some(raw) = &enhance.settings.bpf_raw_rules {
+        files::add(&raw.files, &format!("{FIELD}.files"), &mut parts.paths, findings);
+        files::add(&raw.processes, &format!("{FIELD}.processes"), &mut parts.paths, findings);
+        if let Some(network) = &raw.network {
+            let field = format!("{FIELD}.network");
+            parts.sockets.add(&network.sockets, &format!("{field}.sockets"), findings);
+            if let Some(rules) = &network.egress {
+                egress::add(rules, &format!("{field}.egress"), &mut parts.destinations, findings);
+            }
+        }
+        if let Some(rule) = &raw.ptrace {
+            ptrace::add(rule, &format!("{FIELD}.ptrace"), &mut parts.profile.ptrace, findings);
+        }
+        mounts::add(&raw.mounts, &format!("{FIELD}.mounts"), &mut parts.mounts, findings);
+    }
+    parts.build(FIELD, findings)
+}
+
+impl Parts {
+    /// Adds parts of built-in rules. Masks only grow: no rule takes back what another refuses.
+    fn add_all(&mut self, parts: &[BpfPart], effect: Effect) {
+        for part in parts {
+            match *part {
+                BpfPart::Path(pattern, permissions) => {
+                    let pattern = Pattern::path(pattern).expect("patterns of the tables are tested");
+                    let Masks { deny, audit } = effect.masks(permissions);
+                    self.paths.push((pattern, PathVerdict { deny, audit, ..PathVerdict::default() }));
+                }
+                BpfPart::Capabilities(mask) => {
+                    let Masks { deny, audit } = effect.masks(mask);
+                    self.profile.capabilities.deny |= deny;
+                    self.profile.capabilities.audit |= audit;
+                }
+                BpfPart::Destination(ip) => {
+                    let address = ip.parse().expect("addresses of the tables are tested");
+                    self.destinations.push(egress::DestinationRule::address(address, effect));
+                }
+                BpfPart::PtraceExternal(permissions) => {
+                    let Masks { deny, audit } = effect.masks(permissions);
+                    self.profile.ptrace.external.deny |= deny;
+                    self.profile.ptrace.external.audit |= audit;
+                }
+                BpfPart::Mount { fstype, source, flags } => {
+                    let source = Pattern::mount_source(source).expect("patterns of the tables are tested");
+                    let Masks { deny, audit } = effect.masks(flags);
+                    let set = MountSet { deny_flags: deny, audit_flags: audit, ..MountSet::default() };
+                    self.mounts.push((fstype.map(str::to_owned), source, set));
+                }
+                BpfPart::UsernsCreate => {
+                    let Masks { deny, audit } = effect.masks(true);
+                    self.profile.userns_create.deny |= deny;
+                    self.profile.userns_create.audit |= audit;
+                }
+            }
+        }
+    }
+
+    fn build(mut self, field: &str, findings: &mut Findings) -> Option<BpfProfile> {
+        let paths = compile_paths(&self.paths).map_err(|e| findings.add(format!("{field}.files"), e.to_string())).ok()?;
+        self.profile.forward = paths.forward;
+        self.profile.backward = paths.backward;
+        self.mounts.retain(|(_, _, set)| *set != MountSet::default());
+        self.profile.mounts =
+            compile_mounts(&self.mounts).map_err(|e| findings.add(format!("{field}.mounts"), e.to_string())).ok()?;
+        self.profile.egress = egress::build(&self.destinations, &format!("{field}.network.egress"), findings);
+        self.profile.sockets = self.sockets.build();
+        Some(self.profile)
+    }
+}

@@ -1,0 +1,200 @@
+//! Checks of whole objects, before anything is compiled from them.
+
+use crate::compile::profile_name::{MAX_PROFILE_NAME_BYTES, profile_name};
+use crate::compile::{Mode, Settings};
+use crate::enforcer::{Enforcer, Enforcers};
+use crate::error::{Findings, PolicyError, suggestion};
+use crate::matching::{KIND_POD, TARGET_KINDS};
+use crate::types::{LabelSelector, PolicyObject, SelectorOperator};
+
+/// Said wherever the proxy is asked for.
+pub(crate) const NO_NETWORK_PROXY: &str =
+    "NetworkProxy is not supported by this version; use BPF egress rules, or remove it";
+
+/// Checks what only a node without the API server cannot do: a target that is not the pod itself.
+///
+/// # Errors
+/// One error for a target kind that needs the API server to resolve.
+pub fn for_node(object: &PolicyObject) -> Result<(), PolicyError> {
+    let kind = &object.spec().target.kind;
+    if kind == KIND_POD {
+        return Ok(());
+    }
+    Err(PolicyError {
+        object: object.reference(),
+        field: "spec.target.kind".to_owned(),
+        message: format!(
+            "`{kind}` cannot be resolved on the node, which sees pods and not the workload that made them; write \
+             `kind: Pod` with a selector for the pods' labels"
+        ),
+    })
+}
+
+/// Checks name, scope and target; returns the profile's name.
+pub(crate) fn object(object: &PolicyObject, settings: &Settings, findings: &mut Findings) -> String {
+    let metadata = &object.policy().metadata;
+    if !is_dns_subdomain(&metadata.name) {
+        findings.add(
+            "metadata.name",
+            format!("`{}` is no object name; write lower-case letters, digits, `-` and `.`", metadata.name),
+        );
+    }
+    match (object, metadata.namespace.as_deref()) {
+        (PolicyObject::Namespaced(_), None | Some("")) => {
+            findings.add("metadata.namespace", "a VarmorPolicy holds in one namespace; name it here");
+        }
+        (PolicyObject::Namespaced(_), Some(namespace)) if !is_dns_label(namespace) => findings.add(
+            "metadata.namespace",
+            format!("`{namespace}` is no namespace; write lower-case letters, digits and `-`"),
+        ),
+        (PolicyObject::Cluster(_), Some(_)) => findings.add(
+            "metadata.namespace",
+            "a VarmorClusterPolicy holds in every namespace; remove the field, or make it a VarmorPolicy",
+        ),
+        _ => {}
+    }
+    if let Some(created) = &metadata.creation_timestamp {
+        if !is_timestamp(created) {
+            findings.add(
+                "metadata.creationTimestamp",
+                format!("`{created}` is no time; write it as the API server does, `2026-01-31T09:00:00Z`, or remove it"),
+            );
+        }
+    }
+    target(object, findings);
+    let profile = profile_name(object, settings);
+    if profile.len() > MAX_PROFILE_NAME_BYTES {
+        findings.add(
+            "metadata.name",
+            format!(
+                "the profile would be named `{profile}`, {} bytes long; shorten the name by {} bytes",
+                profile.len(),
+                profile.len() - MAX_PROFILE_NAME_BYTES
+            ),
+        );
+    }
+    profile
+}
+
+fn target(object: &PolicyObject, findings: &mut Findings) {
+    let target = &object.spec().target;
+    if !TARGET_KINDS.contains(&target.kind.as_str()) {
+        findings.add(
+            "spec.target.kind",
+            format!(
+                "`{}` is no target kind{}; write one of {} (Pod for jobs and bare pods)",
+                target.kind,
+                suggestion(&target.kind, TARGET_KINDS),
+                TARGET_KINDS.join(", ")
+            ),
+        );
+    }
+    match (&target.name, &target.selector) {
+        (Some(_), Some(_)) => findings.add("spec.target", "name and selector exclude each other; remove one"),
+        (None, None) => findings.add("spec.target", "nothing is selected; write a name or a selector"),
+        (Some(name), None) if !is_dns_subdomain(name) => findings.add(
+            "spec.target.name",
+            format!("`{name}` is no object name; write lower-case letters, digits, `-` and `.`"),
+        ),
+        (None, Some(selector)) => check_selector(selector, "spec.target.selector", findings),
+        _ => {}
+    }
+    for (index, container) in target.containers.iter().enumerate() {
+        if !is_dns_label(container) {
+            findings.add(
+                format!("spec.target.containers[{index}]"),
+                format!("`{container}` is no container name; write lower-case letters, digits and `-`"),
+            );
+        }
+    }
+}
+
+fn check_selector(selector: &LabelSelector, field: &str, findings: &mut Findings) {
+    for (index, requirement) in selector.match_expressions.iter().enumerate() {
+        let needs_values = matches!(requirement.operator, SelectorOperator::In | SelectorOperator::NotIn);
+        if needs_values == requirement.values.is_empty() {
+            findings.add(
+                format!("{field}.matchExpressions[{index}].values"),
+                if needs_values {
+                    "In and NotIn compare with values; list some"
+                } else {
+                    "Exists and DoesNotExist take no values; remove them"
+                },
+            );
+        }
+    }
+}
+
+/// The enforcers, unless there is an error about them.
+pub(crate) fn enforcers(object: &PolicyObject, findings: &mut Findings) -> Option<Enforcers> {
+    const FIELD: &str = "spec.policy.enforcer";
+    if object.spec().policy.network_proxy_config.is_some() {
+        findings.add("spec.policy.networkProxyConfig", NO_NETWORK_PROXY);
+    }
+    match Enforcers::parse(&object.spec().policy.enforcer) {
+        Ok(enforcers) if enforcers.contains(Enforcer::NetworkProxy) => {
+            findings.add(FIELD, NO_NETWORK_PROXY);
+            None
+        }
+        Ok(enforcers) => Some(enforcers),
+        Err(message) => {
+            findings.add(FIELD, message);
+            None
+        }
+    }
+}
+
+/// The mode, unless there is an error about it.
+pub(crate) fn mode(object: &PolicyObject, findings: &mut Findings) -> Option<Mode> {
+    const FIELD: &str = "spec.policy.mode";
+    const KNOWN: [&str; 5] = ["AlwaysAllow", "RuntimeDefault", "EnhanceProtect", "BehaviorModeling", "DefenseInDepth"];
+    let policy = &object.spec().policy;
+    match policy.mode.as_str() {
+        "AlwaysAllow" => Some(Mode::AlwaysAllow),
+        "RuntimeDefault" => Some(Mode::RuntimeDefault),
+        "EnhanceProtect" if policy.enhance_protect.is_none() => {
+            findings.add("spec.policy.enhanceProtect", "mode EnhanceProtect needs its rules here; add the field");
+            None
+        }
+        "EnhanceProtect" => Some(Mode::EnhanceProtect),
+        mode @ ("BehaviorModeling" | "DefenseInDepth") => {
+            findings.add(
+                FIELD,
+                format!("{mode} is not supported by this version; write AlwaysAllow, RuntimeDefault or EnhanceProtect"),
+            );
+            None
+        }
+        other => {
+            findings.add(
+                FIELD,
+                format!(
+                    "`{other}` is no mode{}; write AlwaysAllow, RuntimeDefault or EnhanceProtect",
+                    suggestion(other, KNOWN)
+                ),
+            );
+            None
+        }
+    }
+}
+
+/// RFC 1123 label: what a namespace and a container may be called.
+fn is_dns_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// RFC 1123 subdomain: what most objects may be called.
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// `2026-01-31T09:00:00Z`: the one form that the API server writes, and that sorts as text.
+fn is_timestamp(text: &str) -> bool {
+    let form = b"0000-00-00T00:00:00Z";
+    text.len() == form.len()
+        && text.bytes().zip(form).all(|(b, f)| if *f == b'0' { b.is_ascii_digit() } else { b == *f })
+}
