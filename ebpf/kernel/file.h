@@ -9,6 +9,12 @@
 #define O_APPEND 02000
 #define FMODE_EXEC 0x20 /* kernel-internal, in f_flags: opened by execve, or as the interpreter of what it executes */
 
+/*
+ * Opened by the kernel below a file that was judged already: the layer's file under one of overlayfs. Set on these
+ * alone, in every kernel from 5.10 to 7.2.
+ */
+#define FMODE_NOACCOUNT 0x20000000
+
 /* An exec needs EXEC on what it executes, judged in exec.h and mmap_file, and not READ. */
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
@@ -17,7 +23,7 @@ int BPF_PROG(file_open, struct file *file)
 	if (!mark)
 		return 0;
 	u32 flags = file->f_flags, mode = file->f_mode, wanted = 0;
-	if (flags & FMODE_EXEC)
+	if (flags & FMODE_EXEC || mode & FMODE_NOACCOUNT)
 		return 0;
 	if (mode & FMODE_READ)
 		wanted |= PERM_READ;
@@ -163,5 +169,10 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *area, unsigned long reqprot, 
 	struct file *file = BPF_CORE_READ(area, vm_file);
 	if (!file)
 		return 0;
+	/* A mapping of overlayfs is one of the layer's file, which from kernel 6.8 on tells the path it was opened by. */
+	struct backing_file *backing = (void *)file;
+	if (BPF_CORE_READ(file, f_mode) & FMODE_NOACCOUNT && bpf_core_field_exists(backing->user_path))
+		return judge_path(mark, BPF_CORE_READ(backing, user_path.dentry), BPF_CORE_READ(backing, user_path.mnt),
+				  PERM_EXEC, OP_MMAP);
 	return judge_path(mark, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), PERM_EXEC, OP_MMAP);
 }

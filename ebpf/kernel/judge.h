@@ -62,20 +62,39 @@ static __always_inline int refuse_unknown(u32 slot, u64 mark, struct profile *p,
 	return -EACCES;
 }
 
-#define JUDGE_AGAIN 1
+/* The slot was used by another task meanwhile: what was judged may be that task's path. */
+#define DISTURBED 1
 
-static __always_inline int judge_once(u32 slot, struct scratch *s, u64 mark, struct profile *p, u32 wanted, u8 op)
+static __always_inline bool disturbed(struct scratch *s, u64 owner)
 {
-	u64 owner = new_owner();
-	*(volatile u64 *)&s->owner = owner;
+	return *(volatile u64 *)&s->owner != owner;
+}
+
+static __always_inline u64 match_both(struct profile *p, u32 slot, u32 wanted)
+{
+	return match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
+}
+
+/*
+ * May the current task, a subject, do `wanted` to the path that scratch names (dentry, mount)? 0, a negative errno, or
+ * DISTURBED.
+ */
+__noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op, u64 owner)
+{
+	struct profile *p = NULL;
+	struct scratch *s = scratch_of(slot);
+	int confined = profile_of(mark, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p || !s)
+		return -EACCES;
+	if (!((p->forward.permissions | p->backward.permissions) & wanted))
+		return 0;
 	u64 dentry = *(volatile u64 *)&s->dentry;
-	u64 mount = *(volatile u64 *)&s->mount;
-	int found = walk(slot, dentry, mount);
-	u64 verdict = 0;
-	if (found == PATH_OK)
-		verdict = match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
-	if (*(volatile u64 *)&s->owner != owner)
-		return JUDGE_AGAIN;
+	int found = walk(slot, dentry, *(volatile u64 *)&s->mount);
+	u64 verdict = found == PATH_OK ? match_both(p, slot, wanted) : 0;
+	if (disturbed(s, owner))
+		return DISTURBED;
 	if (found == PATH_NOWHERE)
 		return 0;
 	if (found == PATH_UNKNOWN)
@@ -85,51 +104,32 @@ static __always_inline int judge_once(u32 slot, struct scratch *s, u64 mark, str
 		return result;
 	if (walk_in_super(slot, dentry) != PATH_OK)
 		return refuse_unknown(slot, mark, p, wanted);
-	verdict = match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
-	if (*(volatile u64 *)&s->owner != owner)
-		return JUDGE_AGAIN;
+	verdict = match_both(p, slot, wanted);
+	if (disturbed(s, owner))
+		return DISTURBED;
 	return conclude(slot, mark, p, verdict, wanted, op);
 }
 
 /*
- * May the current task, a subject, do `wanted` to the path that scratch names (dentry, mount)? 0 or a negative errno.
- * A check that was disturbed is done again; a second disturbance within microseconds is no accident and is refused.
+ * Judges one path from a hook: `mark` is that of the current task, not 0. A check that was disturbed is done again; a
+ * second disturbance within microseconds is no accident and is refused.
  */
-__noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op)
-{
-	struct profile *p = NULL;
-	struct scratch *s = scratch_of(slot);
-	int confined = profile_of(mark, &p);
-	if (confined == UNCONFINED)
-		return 0;
-	if (confined == BROKEN || !p)
-		return -EACCES;
-	if (!((p->forward.permissions | p->backward.permissions) & wanted))
-		return 0;
-	if (!s) {
-		count(COUNTER_NO_SCRATCH);
-		return -EACCES;
-	}
-	u64 dentry = *(volatile u64 *)&s->dentry, mount = *(volatile u64 *)&s->mount;
-	int result = judge_once(slot, s, mark, p, wanted, op);
-	if (result != JUDGE_AGAIN)
-		return result;
-	*(volatile u64 *)&s->dentry = dentry;
-	*(volatile u64 *)&s->mount = mount;
-	result = judge_once(slot, s, mark, p, wanted, op);
-	return result == JUDGE_AGAIN ? -EACCES : result;
-}
-
-/* Judges one path from a hook: `mark` is that of the current task, not 0. */
 static __always_inline int judge_path(u64 mark, const struct dentry *dentry, const struct vfsmount *mount, u32 wanted, u32 op)
 {
 	u32 slot = slot_of_current();
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	*(volatile u64 *)&s->dentry = (u64)dentry;
-	*(volatile u64 *)&s->mount = (u64)mount;
-	if (judge(mark, slot, wanted, op))
-		return -EPERM;
-	return 0;
+	for (u32 attempt = 0; attempt < 2; attempt++) {
+		u64 owner = new_owner();
+		*(volatile u64 *)&s->owner = owner;
+		*(volatile u64 *)&s->dentry = (u64)dentry;
+		*(volatile u64 *)&s->mount = (u64)mount;
+		int result = judge(mark, slot, wanted, op, owner);
+		if (result == 0)
+			return 0;
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
 }

@@ -96,6 +96,9 @@ struct file {
 	u32 f_mode;
 	struct path f_path;
 } CORE;
+struct backing_file {
+	struct path user_path;
+} CORE;
 struct ns_common {
 	u32 inum;
 } CORE;
@@ -174,13 +177,13 @@ struct bpf_map;
 struct ipv4_address {
 	u16 family;
 	u16 port;
-	u8 address[4];
+	u32 address;
 };
 struct ipv6_address {
 	u16 family;
 	u16 port;
 	u32 flow;
-	u8 address[16];
+	u64 address[2];
 };
 
 #define EPERM 1

@@ -19,7 +19,7 @@
 #define FSTYPE_MAX 64
 
 /* The text is at the start of the slot's chunks, `length` bytes of it. */
-__noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length)
+__noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -34,7 +34,7 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length)
 	bool deny = false, audit = false;
 	if (p->mount.class != AUTOMATON_NONE) {
 		u64 set = match_text(p->mount.key, p->mount.class, slot, length);
-		if (set == NO_VERDICT)
+		if (set == NO_VERDICT || disturbed(s, owner))
 			return -EACCES;
 		set = ANCESTORS(set);
 		OPAQUE(set);
@@ -62,11 +62,12 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length)
 }
 
 /* Puts "fstype NUL source" into the slot's chunks; the strings are kernel memory, or 0 for "none" and nothing. */
-__noinline int mount_text(u32 slot, u64 fstype, u64 source)
+__noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 {
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return 0;
+	*(volatile u64 *)&s->owner = owner;
 	long n = 0;
 	if (fstype)
 		n = bpf_probe_read_kernel_str(s->chunks, FSTYPE_MAX, (void *)fstype);
@@ -87,8 +88,9 @@ __noinline int mount_text(u32 slot, u64 fstype, u64 source)
 static __always_inline int judge_mount_strings(u64 mark, u64 fstype, u64 source, u32 flags)
 {
 	u32 slot = slot_of_current();
-	int length = mount_text(slot, fstype, source);
-	if (!length || judge_mount(mark, slot, flags, length))
+	u64 owner = new_owner();
+	int length = mount_text(slot, fstype, source, owner);
+	if (!length || judge_mount(mark, slot, flags, length, owner))
 		return -EPERM;
 	return 0;
 }
@@ -121,10 +123,12 @@ static __always_inline int judge_mount_path(u64 mark, struct dentry *dentry, str
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
+	u64 owner = new_owner();
+	*(volatile u64 *)&s->owner = owner;
 	*(volatile u64 *)&s->dentry = (u64)dentry;
 	*(volatile u64 *)&s->mount = (u64)mount;
 	int length = mount_path(slot);
-	if (!length || judge_mount(mark, slot, flags, length))
+	if (!length || judge_mount(mark, slot, flags, length, owner))
 		return -EPERM;
 	return 0;
 }

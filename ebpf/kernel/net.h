@@ -89,8 +89,14 @@ static __always_inline void match_port(struct profile *p, u32 table, u16 port, b
 	}
 }
 
-/* The address is in the slot's report, where a refusal would tell it: IPv4 mapped into IPv6, port in host order. */
-__noinline int judge_destination(u64 mark, u32 slot, u32 op)
+/* What a destination is, in two arguments. */
+struct destination {
+	u64 address[2]; /* network byte order, IPv4 mapped into IPv6 */
+	u16 family;
+	u16 port; /* host byte order */
+};
+
+__noinline int judge_destination(u64 mark, u64 first, u64 second, u32 family_and_port, u32 op)
 {
 	struct profile *p = NULL;
 	int confined = profile_of(mark, &p);
@@ -100,12 +106,8 @@ __noinline int judge_destination(u64 mark, u32 slot, u32 op)
 		return -EACCES;
 	if (!(p->flags & (PROFILE_EGRESS | PROFILE_COMPLAIN)))
 		return 0;
-	struct report *r = report_of(slot);
-	if (!r)
-		return -EACCES;
-	u8 address[16];
-	__builtin_memcpy(address, r->violation.address, sizeof(address));
-	u16 port = r->violation.port, family = r->violation.family;
+	u64 address[2] = { first, second };
+	u16 port = family_and_port;
 	bool deny = false, audit = false;
 
 	struct prefix_key key = {
@@ -123,10 +125,9 @@ __noinline int judge_destination(u64 mark, u32 slot, u32 op)
 	}
 	if (p->pod_self) {
 		struct container *container = bpf_map_lookup_elem(&containers, &mark);
-		u64 *wanted = (u64 *)address;
 		for (u32 i = 0; container && i < POD_ADDRESSES; i++) {
 			u64 *own = (u64 *)container->address[i];
-			if (i < container->addresses && own[0] == wanted[0] && own[1] == wanted[1]) {
+			if (i < container->addresses && own[0] == first && own[1] == second) {
 				match_port(p, p->pod_self, port, &deny, &audit);
 				break;
 			}
@@ -134,11 +135,11 @@ __noinline int judge_destination(u64 mark, u32 slot, u32 op)
 	}
 	u8 action = action_of(p, deny, audit);
 	if (action) {
-		r = begin_report(slot, mark, p, EVENT_NETWORK, op, action);
+		struct report *r = begin_report(slot_of_current(), mark, p, EVENT_NETWORK, op, action);
 		if (r) {
 			__builtin_memcpy(r->violation.address, address, sizeof(address));
 			r->violation.port = port;
-			r->violation.family = family;
+			r->violation.family = family_and_port >> 16;
 			send_report(r);
 		}
 	}
@@ -146,47 +147,43 @@ __noinline int judge_destination(u64 mark, u32 slot, u32 op)
 }
 
 /*
- * Reads an IPv4 or IPv6 address of `length` bytes at `from`, kernel memory, into the slot's report. False: neither.
- * UDP takes AF_UNSPEC on an IPv4 socket for AF_INET when it sends.
+ * Reads an IPv4 or IPv6 address of `length` bytes at `from`, kernel memory. False: neither. UDP takes AF_UNSPEC on an
+ * IPv4 socket for AF_INET when it sends.
  */
-static __always_inline bool read_address(struct report *r, u64 from, int length, u16 socket_family, bool sends)
+static __always_inline bool read_address(struct destination *to, u64 from, int length, u16 socket_family, bool sends)
 {
 	u16 family = 0;
 	if (length < 8 || bpf_probe_read_kernel(&family, sizeof(family), (void *)from))
 		return false;
 	if (family == AF_UNSPEC && socket_family == AF_INET && sends)
 		family = AF_INET;
-	struct violation *v = &r->violation;
 	if (family == AF_INET) {
 		struct ipv4_address a;
 		if (bpf_probe_read_kernel(&a, sizeof(a), (void *)from))
 			return false;
-		__builtin_memset(v->address, 0, 10);
-		v->address[10] = v->address[11] = 0xff;
-		__builtin_memcpy(v->address + 12, a.address, 4);
-		v->port = __builtin_bswap16(a.port);
+		to->address[0] = 0;
+		to->address[1] = (u64)a.address << 32 | 0xffff0000; /* ::ffff:a.b.c.d */
+		to->port = __builtin_bswap16(a.port);
 	} else if (family == AF_INET6 && length >= 24) {
 		struct ipv6_address a;
 		if (bpf_probe_read_kernel(&a, sizeof(a), (void *)from))
 			return false;
-		__builtin_memcpy(v->address, a.address, 16);
-		v->port = __builtin_bswap16(a.port);
+		to->address[0] = a.address[0];
+		to->address[1] = a.address[1];
+		to->port = __builtin_bswap16(a.port);
 	} else {
 		return false;
 	}
-	v->family = family;
+	to->family = family;
 	return true;
 }
 
 static __always_inline int judge_address(u64 mark, u64 from, int length, u16 socket_family, u32 op)
 {
-	u32 slot = slot_of_current();
-	struct report *r = report_of(slot);
-	if (!r)
-		return -EACCES;
-	if (!read_address(r, from, length, socket_family, op == NETWORK_SEND))
+	struct destination to;
+	if (!read_address(&to, from, length, socket_family, op == NETWORK_SEND))
 		return 0;
-	if (judge_destination(mark, slot, op))
+	if (judge_destination(mark, to.address[0], to.address[1], (u32)to.family << 16 | to.port, op))
 		return -EPERM;
 	return 0;
 }

@@ -41,8 +41,8 @@ static __always_inline bool moves_protected(struct pair_side *from, struct pair_
 	return ANCESTORS(from->forward) != ANCESTORS(to->forward) || ANCESTORS(from->backward) != ANCESTORS(to->backward);
 }
 
-/* May the current task give the first path in scratch the second one's name? 0 or a negative errno. */
-__noinline int judge_pair(u64 mark, u32 slot, u32 kind)
+/* May the current task give the first path in scratch the second one's name? 0, a negative errno, or DISTURBED. */
+__noinline int judge_pair(u64 mark, u32 slot, u32 kind, u64 owner)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -54,16 +54,14 @@ __noinline int judge_pair(u64 mark, u32 slot, u32 kind)
 		return -EACCES;
 	if (p->forward.class == AUTOMATON_NONE && p->backward.class == AUTOMATON_NONE)
 		return 0;
-	u64 owner = new_owner();
-	*(volatile u64 *)&s->owner = owner;
 	u64 old_dentry = *(volatile u64 *)&s->dentry, old_mount = *(volatile u64 *)&s->mount;
 	u64 new_dentry = *(volatile u64 *)&s->other_dentry, new_mount = *(volatile u64 *)&s->other_mount;
 
 	/* The new path first, so that the old one is in scratch for the report. */
 	int found_new = match_side(slot, p, new_dentry, new_mount, &to);
 	int found_old = match_side(slot, p, old_dentry, old_mount, &from);
-	if (*(volatile u64 *)&s->owner != owner)
-		return -EACCES;
+	if (disturbed(s, owner))
+		return DISTURBED;
 	if (found_old == PATH_UNKNOWN || found_new == PATH_UNKNOWN)
 		return refuse_unknown(slot, mark, p, PERM_WRITE);
 
@@ -93,11 +91,18 @@ static __always_inline int judge_two(u64 mark, const struct dentry *from, const 
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	*(volatile u64 *)&s->dentry = (u64)from;
-	*(volatile u64 *)&s->mount = (u64)from_mount;
-	*(volatile u64 *)&s->other_dentry = (u64)to;
-	*(volatile u64 *)&s->other_mount = (u64)to_mount;
-	if (judge_pair(mark, slot, kind))
-		return -EPERM;
-	return 0;
+	for (u32 attempt = 0; attempt < 2; attempt++) {
+		u64 owner = new_owner();
+		*(volatile u64 *)&s->owner = owner;
+		*(volatile u64 *)&s->dentry = (u64)from;
+		*(volatile u64 *)&s->mount = (u64)from_mount;
+		*(volatile u64 *)&s->other_dentry = (u64)to;
+		*(volatile u64 *)&s->other_mount = (u64)to_mount;
+		int result = judge_pair(mark, slot, kind, owner);
+		if (result == 0)
+			return 0;
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
 }

@@ -104,10 +104,14 @@ static __always_inline void root_if_empty(struct scratch *s)
 /* Whether `mount`, which has no parent, is the root of a mount namespace and not of a detached tree. */
 static __always_inline bool is_namespace_root(u64 mount)
 {
-	struct task_struct *task = current_task();
-	struct mnt_namespace *own = mount_namespace_of(task);
+#ifdef SUBJECTS_BY_POINTER
+	struct mnt_namespace *own = mount_namespace_of(current_task());
 	if ((u64)BPF_CORE_READ(own, root) == mount)
 		return true;
+#else
+	if ((u64)current_task()->nsproxy->mnt_ns->root == mount)
+		return true;
+#endif
 	/* A descriptor kept over setns: the tree of another namespace. Those of open_tree are anonymous. */
 	struct mount *m = (void *)mount;
 	struct mnt_namespace *ns = BPF_CORE_READ(m, mnt_ns);
