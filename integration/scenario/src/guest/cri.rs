@@ -13,8 +13,8 @@ use k8s_cri::v1::{
     CreateContainerRequest, DnsConfig, ExecSyncRequest, ImageSpec, Int64Value,
     LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    SecurityProfile, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
+    PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile,
+    StartContainerRequest, StopPodSandboxRequest,
 };
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -124,23 +124,6 @@ impl Client {
         self.0
             .clone()
             .start_container(StartContainerRequest {
-                container_id: id.into(),
-            })
-            .await?;
-        Ok(())
-    }
-
-    /// Kills and removes a container.
-    pub async fn remove(&self, id: &str) -> Result<(), Refused> {
-        let mut client = self.0.clone();
-        client
-            .stop_container(StopContainerRequest {
-                container_id: id.into(),
-                timeout: 0,
-            })
-            .await?;
-        client
-            .remove_container(RemoveContainerRequest {
                 container_id: id.into(),
             })
             .await?;

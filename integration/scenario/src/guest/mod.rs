@@ -57,7 +57,7 @@ async fn run(options: &Options) -> Result<bool> {
     let daemon = if options.baseline {
         None
     } else {
-        Some(Daemon::start(&[], &Path::new(LOGS).join("daemon.log"))?)
+        Some(Daemon::start(&[], &Path::new(LOGS).join("daemon.log")).await?)
     };
     println!(
         "kernel {}, containerd {}, ready after {:.1} s",

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use varmor_node_api::api;
 
 use crate::format::Signal;
 
@@ -15,6 +17,7 @@ pub const POLICIES: &str = "/etc/varmor-nri/policies.d";
 pub const VIOLATIONS: &str = "/var/log/varmor/violations.log";
 /// containerd's socket.
 pub const CONTAINERD: &str = "/run/containerd/containerd.sock";
+const NODE_SOCKET: &str = "/run/varmor-nri/node.sock";
 const HOOK: &str = "/opt/varmor/bin/varmor-oci-hook";
 const BASE_SPEC: &str = "/etc/containerd/base-spec.json";
 
@@ -109,13 +112,17 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
 /// varmor-nri.
 pub struct Daemon {
     child: Option<Child>,
+    stopped: bool,
     flags: Vec<String>,
     log: File,
 }
 
+/// Start, and connection to containerd, in emulation.
+const READY: Duration = Duration::from_secs(60);
+
 impl Daemon {
-    /// Starts it with more flags than the runner's own.
-    pub fn start(flags: &[String], log: &Path) -> Result<Self> {
+    /// Starts it with more flags than the runner's own, and waits until it works.
+    pub async fn start(flags: &[String], log: &Path) -> Result<Self> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -124,10 +131,12 @@ impl Daemon {
         std::fs::create_dir_all(POLICIES)?;
         let mut daemon = Self {
             child: None,
+            stopped: false,
             flags: flags.to_vec(),
             log,
         };
         daemon.up()?;
+        daemon.ready().await?;
         Ok(daemon)
     }
 
@@ -136,27 +145,41 @@ impl Daemon {
             bail!("the daemon runs already");
         }
         let child = Command::new("varmor-nri")
-            .args([
-                "run",
-                "--policies-dir",
-                POLICIES,
-                "--log",
-                VIOLATIONS,
-                "--hook-path",
-                HOOK,
-                "--node-name",
-                "node",
-            ])
+            .args(["run", "--policies-dir", POLICIES, "--log", VIOLATIONS])
+            .args(["--hook-path", HOOK, "--node-name", "node"])
             .args(["--containerd-address", CONTAINERD])
             .args(&self.flags)
-            .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(self.log.try_clone()?)
             .stderr(self.log.try_clone()?)
             .spawn()
             .context("varmor-nri")?;
         self.child = Some(child);
+        self.stopped = false;
         Ok(())
+    }
+
+    /// Waits until the daemon answers, is connected to containerd and has done what it had to do.
+    pub async fn ready(&mut self) -> Result<()> {
+        let until = Instant::now() + READY;
+        let mut last = String::from("it does not answer");
+        while Instant::now() < until {
+            if !self.alive() {
+                self.child = None;
+                bail!("the daemon ended; see daemon.log");
+            }
+            match status().await {
+                Ok(status) if status.runtime_connected && status.settled => return Ok(()),
+                Ok(status) if status.runtime_connected => last = "it is not settled".into(),
+                Ok(_) => last = "it is not connected to containerd".into(),
+                Err(error) => last = format!("{error:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!(
+            "the daemon is not ready after {} s: {last}",
+            READY.as_secs()
+        )
     }
 
     /// Whether it is there and has not ended by itself.
@@ -166,9 +189,9 @@ impl Daemon {
             .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Whether a step took it away.
-    pub fn wanted(&self) -> bool {
-        self.child.is_some()
+    /// Whether it should be there and answer: no step took it away or stopped it.
+    pub fn answers(&self) -> bool {
+        self.child.is_some() && !self.stopped
     }
 
     /// SIGKILL, and gone when this returns.
@@ -176,6 +199,7 @@ impl Daemon {
         let Some(mut child) = self.child.take() else {
             bail!("the daemon does not run")
         };
+        self.stopped = false;
         child.kill().context("killing the daemon")?;
         child.wait().context("waiting for the daemon's end")?;
         Ok(())
@@ -197,31 +221,62 @@ impl Daemon {
         bail!("the daemon did not end within 10 s of SIGTERM")
     }
 
-    /// Handles it as a step says.
-    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+    /// Handles it as a step says; when this returns, a daemon that goes on is ready.
+    pub async fn signal(&mut self, signal: Signal) -> Result<()> {
         match signal {
             Signal::Restart => {
                 self.end()?;
-                self.up()
+                self.up()?;
             }
-            Signal::Kill => self.kill(),
-            Signal::Start => self.up(),
+            Signal::Kill => self.kill()?,
+            Signal::Start => self.up()?,
             Signal::Stop | Signal::Continue => {
                 let child = self.child.as_ref().context("the daemon does not run")?;
-                send(child.id(), signal)
+                send(child.id(), signal)?;
+                self.stopped = signal == Signal::Stop;
             }
         }
+        if signal == Signal::Continue {
+            // It takes a moment until it sees that containerd has hung up on it.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if self.answers() {
+            self.ready().await?;
+        }
+        Ok(())
     }
 
     /// Starts it again with other flags, when they differ.
-    pub fn with_flags(&mut self, flags: &[String]) -> Result<()> {
+    pub async fn with_flags(&mut self, flags: &[String]) -> Result<()> {
         if self.flags == flags && self.alive() {
             return Ok(());
         }
         self.flags = flags.to_vec();
-        self.end()?;
-        self.up()
+        self.signal(Signal::Restart).await
     }
+}
+
+async fn status() -> Result<api::StatusResponse> {
+    let client = varmor_node_api::Client::connect(NODE_SOCKET).await?;
+    Ok(client.status(api::StatusRequest::default()).await?)
+}
+
+/// Waits until the policy folder is in force as it is; the inner error is what the daemon has against it.
+pub async fn in_force() -> Result<Result<(), String>> {
+    let mut command = tokio::process::Command::new("varmor-nri");
+    command
+        .args(["wait", "--policies-dir", POLICIES])
+        .stdin(Stdio::null());
+    let output = tokio::time::timeout(READY, command.kill_on_drop(true).output())
+        .await
+        .context("varmor-nri wait: no answer")?
+        .context("varmor-nri wait")?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    Ok(Err(String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .to_string()))
 }
 
 impl Drop for Daemon {

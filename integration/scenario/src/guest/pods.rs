@@ -229,10 +229,6 @@ impl Pods {
         let Some((pod, sandbox)) = self.running.remove(name) else {
             return Ok(());
         };
-        for created in sandbox.containers.values() {
-            // Removing the sandbox kills what is left in it; this is only faster than its grace period.
-            let _ = self.client.remove(&created.id).await;
-        }
         let removed = self.client.remove_sandbox(&sandbox.id).await;
         let _ = std::fs::remove_dir_all(Path::new(CONTAINERS).join(&pod.namespace).join(&pod.name));
         removed.map_err(|Refused(text)| anyhow!("removing pod {name}: {text}"))

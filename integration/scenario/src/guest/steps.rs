@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::process::Command;
 
 use super::cri::{Client, Output, Refused};
-use super::node::{Containerd, Daemon, VIOLATIONS};
+use super::node::{Containerd, Daemon, VIOLATIONS, in_force};
 use super::pods::{CONTAINERS, Pods};
 use super::policies::Policies;
 use super::records::Records;
@@ -54,7 +54,7 @@ impl Node {
     /// Everything before the first step: the daemon with its flags, the policies, the pods.
     pub async fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
         if let Some(daemon) = &mut self.daemon {
-            daemon.with_flags(&scenario.daemon_flags)?;
+            daemon.with_flags(&scenario.daemon_flags).await?;
         }
         for policy in &scenario.policies {
             if let Err(text) = self.apply(policy).await? {
@@ -71,21 +71,26 @@ impl Node {
 
     /// Everything away again, also what a scenario that broke off left behind.
     pub async fn clean(&mut self) -> Result<()> {
-        if let Some(daemon) = &mut self.daemon {
+        if let Some(daemon) = &mut self.daemon
+            && !daemon.answers()
+        {
             // A daemon that is stopped would keep every call to the runtime waiting.
-            if daemon.wanted() {
-                daemon.signal(Signal::Continue)?;
-            }
+            let stopped = daemon.alive();
+            daemon
+                .signal(if stopped {
+                    Signal::Continue
+                } else {
+                    Signal::Start
+                })
+                .await?;
         }
         let removed = self.pods.remove_all().await;
         self.policies.clear()?;
-        if let Some(daemon) = &mut self.daemon
-            && !daemon.alive()
-        {
-            if daemon.wanted() {
-                bail!("the daemon ended by itself; see daemon.log");
+        if let Some(daemon) = &mut self.daemon {
+            daemon.ready().await?;
+            if let Err(text) = in_force().await? {
+                bail!("the daemon does not take the empty folder: {text}");
             }
-            daemon.signal(Signal::Start)?;
         }
         removed
     }
@@ -219,9 +224,25 @@ impl Node {
 
     async fn service(&mut self, service: Service, signal: Signal) -> Result<()> {
         match (service, &mut self.daemon) {
-            (Service::Containerd, _) => self.containerd.signal(signal),
-            (Service::Daemon, Some(daemon)) => daemon.signal(signal),
+            (Service::Containerd, daemon) => {
+                self.containerd.signal(signal)?;
+                match daemon {
+                    Some(daemon) if daemon.answers() && signal != Signal::Kill => {
+                        daemon.ready().await
+                    }
+                    _ => Ok(()),
+                }
+            }
+            (Service::Daemon, Some(daemon)) => daemon.signal(signal).await,
             (Service::Daemon, None) => Ok(()),
+        }
+    }
+
+    /// Without a daemon that could answer, the folder is left for the next one.
+    async fn in_force(&self) -> Result<Result<(), String>> {
+        match &self.daemon {
+            Some(daemon) if daemon.answers() => in_force().await,
+            _ => Ok(Ok(())),
         }
     }
 
@@ -230,7 +251,7 @@ impl Node {
             return Ok(Ok(()));
         }
         self.policies.write(policy)?;
-        Ok(Ok(()))
+        self.in_force().await
     }
 
     async fn delete(&mut self, reference: &str) -> Result<Result<(), String>> {
@@ -238,7 +259,7 @@ impl Node {
             return Ok(Ok(()));
         }
         self.policies.delete(reference)?;
-        Ok(Ok(()))
+        self.in_force().await
     }
 }
 
