@@ -1,13 +1,10 @@
 //! `scenario`: boots the test VM, applies policies, starts pods, does what the scenario files say and compares the verdicts.
 
-mod format;
-mod guest;
-mod host;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use varmor_scenario::{format, guest, host};
 
 #[derive(Parser)]
 #[command(about, args_conflicts_with_subcommands = true)]

@@ -1,13 +1,13 @@
 //! The guest's side: runs in the VM, as root.
 
-mod cri;
+pub mod cri;
 mod node;
-mod pods;
+pub mod pods;
 mod policies;
-mod records;
+pub mod records;
 mod report;
 mod steps;
-mod verdict;
+pub mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -12,6 +12,7 @@ use crate::format::{Container, ContainerName, Pod};
 /// Tells the lines of `in: host` where `namespace/pod/container/{id,pid}` are.
 pub const CONTAINERS: &str = "/run/scenario/containers";
 const FILES: &str = "/run/scenario/pods";
+const LOGS: &str = "/var/log/pods";
 
 /// Longer than any init container of a scenario needs, in emulation.
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,6 +35,9 @@ struct Sandbox {
 pub struct Pods {
     client: Client,
     running: BTreeMap<String, (Pod, Sandbox)>,
+    containers: PathBuf,
+    files: PathBuf,
+    logs: PathBuf,
     /// Counts starts, so that no two share a name, a uid or a log.
     starts: u32,
 }
@@ -44,7 +48,20 @@ impl Pods {
         Self {
             client,
             running: BTreeMap::new(),
+            containers: CONTAINERS.into(),
+            files: FILES.into(),
+            logs: LOGS.into(),
             starts: 0,
+        }
+    }
+
+    /// None yet; nothing is written outside `folder`.
+    pub fn below(client: Client, folder: &Path) -> Self {
+        Self {
+            containers: folder.join("containers"),
+            files: folder.join("files"),
+            logs: folder.join("logs"),
+            ..Self::new(client)
         }
     }
 
@@ -55,7 +72,8 @@ impl Pods {
         self.remove(&pod.name).await?;
         self.starts += 1;
         let uid = format!("5ce0a210-0000-4000-8000-{:012}", self.starts);
-        let logs = Path::new("/var/log/pods")
+        let logs = self
+            .logs
             .join(format!("{}_{}_{}", pod.namespace, pod.name, self.starts));
         std::fs::create_dir_all(&logs).context("the pod's log directory")?;
         let config = cri::sandbox_config(pod, &uid, self.starts, &logs);
@@ -124,7 +142,7 @@ impl Pods {
         }
         let attempt = self.starts;
         let token = if container.service_account {
-            Some(service_account(pod)?)
+            Some(service_account(&self.files, pod)?)
         } else {
             None
         };
@@ -152,7 +170,8 @@ impl Pods {
         if let Err(refused) = self.client.start(&id).await {
             return Ok(Err(refused));
         }
-        let files = Path::new(CONTAINERS)
+        let files = self
+            .containers
             .join(format!("{}/{}/{}", pod.namespace, pod.name, container.name));
         std::fs::create_dir_all(&files)?;
         std::fs::write(files.join("id"), &id)?;
@@ -230,7 +249,7 @@ impl Pods {
             return Ok(());
         };
         let removed = self.client.remove_sandbox(&sandbox.id).await;
-        let _ = std::fs::remove_dir_all(Path::new(CONTAINERS).join(&pod.namespace).join(&pod.name));
+        let _ = std::fs::remove_dir_all(self.containers.join(&pod.namespace).join(&pod.name));
         removed.map_err(|Refused(text)| anyhow!("removing pod {name}: {text}"))
     }
 
@@ -249,8 +268,8 @@ impl Pods {
 }
 
 /// The service account of a pod on the node, with the links that a kubelet makes: token -> ..data/token, ..data -> ..DATE.
-fn service_account(pod: &Pod) -> Result<PathBuf> {
-    let folder = Path::new(FILES)
+fn service_account(files: &Path, pod: &Pod) -> Result<PathBuf> {
+    let folder = files
         .join(format!("{}_{}", pod.namespace, pod.name))
         .join("serviceaccount");
     let version = folder.join("..2025_02_24_06_32_23.1519281840");
