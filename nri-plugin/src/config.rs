@@ -18,6 +18,15 @@ pub enum FailurePolicy {
     Ignore,
 }
 
+impl From<FailurePolicy> for varmor_policy::index::FailurePolicy {
+    fn from(failure_policy: FailurePolicy) -> Self {
+        match failure_policy {
+            FailurePolicy::Fail => Self::Fail,
+            FailurePolicy::Ignore => Self::Ignore,
+        }
+    }
+}
+
 /// Options of `varmor-nri run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -106,20 +115,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The opt-in label as (key, value); `None` when every pod is protected.
-    pub fn opt_in(&self) -> anyhow::Result<Option<(String, String)>> {
-        if self.opt_in_label.is_empty() {
-            return Ok(None);
-        }
-        match self.opt_in_label.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Some((key.to_owned(), value.to_owned()))),
-            _ => anyhow::bail!(
-                "--opt-in-label must be KEY=VALUE or empty, not {:?}",
-                self.opt_in_label
-            ),
-        }
-    }
-
     /// The node's name in records: the flag, else the host name.
     pub fn node(&self) -> String {
         self.node_name
@@ -154,25 +149,6 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
         Cli::try_parse_from([&["varmor-nri"], arguments].concat()).map(|cli| cli.config)
-    }
-
-    #[test]
-    fn the_opt_in_label_is_a_pair_or_nothing() {
-        assert_eq!(
-            parse(&[]).unwrap().opt_in().unwrap(),
-            Some(("sandbox.varmor.org/enable".to_owned(), "true".to_owned()))
-        );
-        assert_eq!(
-            parse(&["--opt-in-label", ""]).unwrap().opt_in().unwrap(),
-            None
-        );
-        assert!(
-            parse(&["--opt-in-label", "nonsense"])
-                .unwrap()
-                .opt_in()
-                .is_err()
-        );
-        assert!(parse(&["--opt-in-label", "=x"]).unwrap().opt_in().is_err());
     }
 
     #[test]

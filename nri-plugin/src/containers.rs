@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use varmor_node_state::{ContainerId, Marker, SandboxRecord};
 use varmor_policy::matching::ContainerFacts;
+use varmor_policy::plan::PolicyRef;
 
 use crate::store::Policy;
 
@@ -86,6 +87,10 @@ pub struct Container {
     pub admitted: bool,
     /// The policy, as it was then; unknown after a restart of the daemon.
     pub created_under: Option<Arc<Policy>>,
+    /// The policy that selects it now.
+    pub policy: Option<PolicyRef>,
+    /// The profile that it is under.
+    pub profile: Option<String>,
     /// Why it is not protected as its policy asks.
     pub shortfalls: Vec<String>,
 }

@@ -1,7 +1,6 @@
 //! The policies that should be in force: from files and from the node API, each compiled once.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use varmor_policy::PolicyObject;
@@ -104,6 +103,8 @@ pub struct Desired {
     pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
     /// The objects alone, as matching wants them.
     pub objects: Vec<PolicyObject>,
+    /// Where each comes from: the path of a file, or who brought it through the node API.
+    pub sources: BTreeMap<PolicyRef, String>,
     /// What is wrong between sources: (source, what).
     pub conflicts: Vec<(String, String)>,
 }
@@ -112,38 +113,34 @@ impl Desired {
     /// Joins sources (name and policies), the first of which wins where two have the same object or profile.
     pub fn new<'a>(sources: impl IntoIterator<Item = (&'a str, &'a [Arc<Policy>])>) -> Self {
         let mut desired = Self::default();
-        let mut origin: BTreeMap<PolicyRef, &str> = BTreeMap::new();
         let mut profiles: BTreeMap<&str, &PolicyRef> = BTreeMap::new();
         for (source, policies) in sources {
             for policy in policies {
+                let reference = &policy.reference;
                 let conflict = match (
-                    origin.entry(policy.reference.clone()),
-                    profiles.get(policy.profile.as_str()),
+                    desired.sources.get(reference),
+                    profiles.get(&*policy.profile),
                 ) {
-                    (Entry::Occupied(first), _) => Some(format!(
-                        "{} is also in {}, which counts: remove one of them",
-                        policy.reference,
-                        first.get()
+                    (Some(first), _) => Some(format!(
+                        "{reference} is also in {first}, which counts: remove one of them"
                     )),
-                    (Entry::Vacant(_), Some(other)) => Some(format!(
-                        "{} and {other} have the same profile name {}, and the second is not in force: rename it",
-                        policy.reference, policy.profile
+                    (None, Some(other)) => Some(format!(
+                        "{reference} and {other} have the same profile name {}, and the first of these is not in force: \
+                         rename it",
+                        policy.profile
                     )),
-                    (Entry::Vacant(place), None) => {
-                        place.insert(source);
-                        None
-                    }
+                    (None, None) => None,
                 };
-                match conflict {
-                    Some(conflict) => desired.conflicts.push((source.to_owned(), conflict)),
-                    None => {
-                        profiles.insert(&policy.profile, &policy.reference);
-                        desired.objects.push(policy.object.clone());
-                        desired
-                            .policies
-                            .insert(policy.reference.clone(), Arc::clone(policy));
-                    }
+                if let Some(conflict) = conflict {
+                    desired.conflicts.push((source.to_owned(), conflict));
+                    continue;
                 }
+                profiles.insert(&policy.profile, reference);
+                desired.sources.insert(reference.clone(), source.to_owned());
+                desired.objects.push(policy.object.clone());
+                desired
+                    .policies
+                    .insert(reference.clone(), Arc::clone(policy));
             }
         }
         desired

@@ -1,6 +1,8 @@
 //! The kernel's enforcers, behind small traits so that the reconcile logic can be tested without a kernel.
 
 pub mod apparmor;
+pub mod bpf;
+pub mod seccomp;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -41,18 +43,21 @@ pub struct Binding {
 pub trait Bpf: Send + Sync {
     /// Why nothing can be enforced on this node, if that is so.
     fn unavailable(&self) -> Option<String>;
+    /// What this kernel lacks, and what is not enforced for want of it.
+    fn missing(&self) -> Vec<(String, String)>;
     /// Inserts a profile, or replaces it at once for every container under it.
     fn set_profile(&self, profile: &str, tables: &BpfProfile) -> Result<(), String>;
-    /// Removes a profile, which no container may be under any more: it would be refused everything.
-    fn remove_profile(&self, profile: &str) -> Result<(), String>;
+    /// Removes a profile. While a container is still under it (one that CRI does not know), it is emptied instead, and
+    /// the answer is false: a container whose profile is missing is refused everything.
+    fn remove_profile(&self, profile: &str) -> Result<bool, String>;
     /// The container's entry, if there is one.
     fn binding(&self, container: &str) -> Result<Option<Binding>, String>;
     /// Puts a bound container under another profile, or none.
     fn switch(&self, container: &str, profile: Option<&str>) -> Result<(), String>;
     /// Binds a container whose init has not called execve yet, as the OCI hook does.
     fn bind_starting(&self, start: &Start) -> Result<(), String>;
-    /// Binds a container that runs, and all the tasks it has.
-    fn bind_running(&self, start: &Start) -> Result<(), String>;
+    /// Binds a container that runs, and all the tasks it has; their number.
+    fn bind_running(&self, start: &Start) -> Result<u32, String>;
     /// Forgets a container that is gone.
     fn unbind(&self, container: &str) -> Result<(), String>;
 }

@@ -71,14 +71,14 @@ impl Node {
             match decision {
                 Decision::Go(chosen, missing) => break (chosen, missing),
                 Decision::Refuse(chosen, reason) => {
-                    return Err(refusal(&new.pod, &new.name, Some(&chosen), &reason));
+                    return Err(self.refused(&new.pod, &new.name, Some(&chosen), &reason));
                 }
                 Decision::Wait(chosen) => {
                     self.wake();
                     if timeout_at(deadline, progress.changed()).await.is_err() {
                         let reason =
                             "its profile is still being loaded; the kubelet tries again by itself";
-                        return Err(refusal(&new.pod, &new.name, Some(&chosen), reason));
+                        return Err(self.refused(&new.pod, &new.name, Some(&chosen), reason));
                     }
                 }
             }
@@ -123,7 +123,7 @@ impl Node {
         chosen: Option<&Chosen>,
         missing: &[Enforcer],
     ) -> Result<Admission, String> {
-        let refuse = |reason: String| refusal(&new.pod, &new.name, chosen, &reason);
+        let refuse = |reason: String| self.refused(&new.pod, &new.name, chosen, &reason);
         let wants = |enforcer| {
             chosen.is_some_and(|chosen| chosen.wants(enforcer)) && !missing.contains(&enforcer)
         };
@@ -186,9 +186,14 @@ impl Node {
             marker,
             admitted: true,
             created_under: policy.cloned(),
+            policy: policy.map(|policy| policy.reference.clone()),
+            profile: profile.clone(),
             shortfalls: Vec::new(),
         };
-        self.state().containers.insert(new.id, container);
+        let mut state = self.state();
+        state.names.container(&container);
+        state.containers.insert(new.id, container);
+        drop(state);
         Ok(Admission {
             hook: opted_in,
             profile,
@@ -304,12 +309,9 @@ impl Node {
                 tracing::warn!("{} starts unprotected: {reason}", container.title());
                 Ok(())
             }
-            Err(reason) => Err(refusal(
-                &container.pod,
-                &container.name,
-                chosen.as_ref(),
-                &reason,
-            )),
+            Err(reason) => {
+                Err(self.refused(&container.pod, &container.name, chosen.as_ref(), &reason))
+            }
             Ok(()) => Ok(()),
         }
     }
@@ -339,21 +341,20 @@ impl Node {
                 .map(|profile| profile.as_str().to_owned()),
             _ => None,
         };
-        let bound = bpf
-            .binding(container.id.as_str())?
-            .is_some_and(|binding| binding.init == init);
-        if !bound {
-            // The hook did not run: NRI was bypassed when the container was created.
-            let addresses = container.pod.addresses.clone();
-            let start = Start {
-                container: container.id.to_string(),
-                init,
-                profile,
-                addresses,
-            };
-            bpf.bind_starting(&start)?;
+        let bound = bpf.binding(container.id.as_str())?;
+        if bound.is_some_and(|binding| binding.init == init) {
+            // The policies may have changed since the hook read the marker.
+            return self.bind(container, profile.as_deref());
         }
-        Ok(())
+        // The hook did not run: NRI was bypassed when the container was created.
+        let addresses = container.pod.addresses.clone();
+        let start = Start {
+            container: container.id.to_string(),
+            init,
+            profile,
+            addresses,
+        };
+        bpf.bind_starting(&start)
     }
 
     /// A container's entrypoint runs.
@@ -378,9 +379,27 @@ impl Node {
 
     /// A container is gone.
     pub fn removed(&self, id: &str) {
-        self.state().containers.remove(id);
+        {
+            let mut state = self.state();
+            state.containers.remove(id);
+            state.names.container_gone(id);
+            state.by_hand.remove(id);
+        }
         self.forget(id);
         self.wake();
+    }
+
+    /// The sentence that the runtime's client gets to see.
+    fn refused(&self, pod: &Pod, container: &str, chosen: Option<&Chosen>, reason: &str) -> String {
+        self.counters.refused_containers.add(1);
+        let container = title(pod, container);
+        match chosen {
+            Some(chosen) => {
+                let policy = &chosen.policy.reference;
+                format!("container {container} is refused: {policy} can't be enforced: {reason}")
+            }
+            None => format!("container {container} is refused: {reason}"),
+        }
     }
 
     /// Removes what was left for the hook and in the maps about a container that does not exist.
@@ -396,17 +415,6 @@ impl Node {
         {
             tracing::warn!("container {id} can't be unbound: {error}");
         }
-    }
-}
-
-fn refusal(pod: &Pod, container: &str, chosen: Option<&Chosen>, reason: &str) -> String {
-    let container = title(pod, container);
-    match chosen {
-        Some(chosen) => format!(
-            "container {container} is refused: {} can't be enforced: {reason}",
-            chosen.policy.reference
-        ),
-        None => format!("container {container} is refused: {reason}"),
     }
 }
 

@@ -30,8 +30,14 @@ pub struct Existing {
 }
 
 impl Node {
-    /// Takes note of the AppArmor profiles that an earlier daemon left.
+    /// Takes note of the profiles that an earlier daemon left.
     pub fn adopt_profiles(&self) {
+        if self.adapters.bpf.unavailable().is_none() {
+            let left = self.adapters.files.profiles().unwrap_or_default();
+            self.state()
+                .left_over
+                .extend(left.into_iter().map(String::from));
+        }
         if self.adapters.apparmor.unavailable().is_some() {
             return;
         }
@@ -72,6 +78,12 @@ impl Node {
         let ids: HashSet<String> = adopted.keys().cloned().collect();
         {
             let mut state = self.state();
+            for container in adopted.values() {
+                state.names.container(container);
+            }
+            for id in known.keys() {
+                state.names.container_gone(id);
+            }
             state.containers = adopted;
             state.pods = pods;
         }
@@ -124,6 +136,8 @@ impl Node {
             marker,
             admitted,
             created_under: None,
+            policy: None,
+            profile: None,
             shortfalls: Vec::new(),
         }
     }

@@ -6,21 +6,28 @@
 mod admit;
 mod adopt;
 mod reconcile;
+mod status;
 #[cfg(test)]
 mod tests;
+mod who;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
+use containerd_nri::RuntimeVersion;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use varmor_node_state::NodeState;
 use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::matching::OptIn;
-use varmor_policy::plan::Seccomp;
+use varmor_policy::plan::{PolicyRef, Seccomp};
 
+use crate::applied::Brought;
 use crate::containers::{Container, Pod};
+use crate::counters::Counters;
 use crate::enforcers::{AppArmor, Bpf};
 use crate::policies_dir::File;
 use crate::spec_update::SpecStore;
@@ -45,7 +52,7 @@ pub struct Adapters {
     /// AppArmor.
     pub apparmor: Box<dyn AppArmor>,
     /// BPF.
-    pub bpf: Box<dyn Bpf>,
+    pub bpf: Arc<dyn Bpf>,
     /// OCI specifications.
     pub specs: Box<dyn SpecStore>,
     /// Files shared with the OCI hook.
@@ -65,6 +72,13 @@ pub struct Node {
     pub settings: Settings,
     /// Adapters.
     pub adapters: Adapters,
+    /// What was counted.
+    pub counters: Arc<Counters>,
+    /// Whether a runtime is connected and has said what it has.
+    pub connected: AtomicBool,
+    /// The runtime that was connected last.
+    pub runtime: Mutex<Option<RuntimeVersion>>,
+    began: Instant,
     state: Mutex<State>,
     wake: Notify,
     progress: watch::Sender<u64>,
@@ -73,12 +87,12 @@ pub struct Node {
 /// What is wanted and what was done about it.
 #[derive(Default)]
 pub struct State {
-    /// The files of the folder.
+    /// The files of the folder by path.
     pub files: BTreeMap<String, File<Vec<Arc<Policy>>>>,
     /// Why the folder can't be read, if that is so.
     pub folder_error: Option<String>,
-    /// Policies from the node API, by name of their file in the state directory.
-    pub applied: BTreeMap<String, Arc<Policy>>,
+    /// Policies from the node API.
+    pub applied: BTreeMap<PolicyRef, Brought>,
     /// All policies together.
     pub desired: Desired,
     /// Counts changes of `desired`.
@@ -91,10 +105,16 @@ pub struct State {
     pub apparmor: BTreeSet<String>,
     /// Those that were made harmless because their policy is gone and somebody still runs under them.
     pub retired: BTreeSet<String>,
+    /// BPF profiles that no policy asks for and that are not removed yet.
+    pub left_over: BTreeSet<String>,
     /// Pods by sandbox id.
     pub pods: HashMap<String, Arc<Pod>>,
     /// Containers by id.
     pub containers: HashMap<String, Container>,
+    /// Profiles that somebody put containers under through the node API, whatever the policies select.
+    pub by_hand: HashMap<String, Option<String>>,
+    /// Names for reports.
+    pub names: who::Names,
     /// What went wrong beyond a single policy.
     pub troubles: Vec<String>,
     /// Digest of the index that the hook has.
@@ -133,6 +153,10 @@ impl Node {
             state: Mutex::default(),
             wake: Notify::new(),
             progress: watch::Sender::new(0),
+            counters: Arc::default(),
+            connected: AtomicBool::new(false),
+            runtime: Mutex::new(None),
+            began: Instant::now(),
         })
     }
 
@@ -170,11 +194,11 @@ impl Node {
     }
 
     /// Takes a policy from the node API, or takes it away.
-    pub fn applied_changed(&self, name: &str, policy: Option<Arc<Policy>>) {
+    pub fn applied_changed(&self, reference: &PolicyRef, policy: Option<Brought>) {
         let mut state = self.state();
         match policy {
-            Some(policy) => drop(state.applied.insert(name.to_owned(), policy)),
-            None => drop(state.applied.remove(name)),
+            Some(policy) => drop(state.applied.insert(reference.clone(), policy)),
+            None => drop(state.applied.remove(reference)),
         }
         state.join_sources();
         drop(state);
@@ -200,10 +224,12 @@ impl State {
                 .as_ref()
                 .map(|accepted| (name.as_str(), accepted.content.as_slice()))
         });
-        let applied = self
-            .applied
-            .values()
-            .map(|policy| ("the node API", std::slice::from_ref(policy)));
+        let applied = self.applied.values().map(|brought| {
+            (
+                brought.source.as_str(),
+                std::slice::from_ref(&brought.policy),
+            )
+        });
         let desired = Desired::new(files.chain(applied));
         for (source, conflict) in &desired.conflicts {
             if !self

@@ -92,15 +92,21 @@ impl Node {
                 tokio::task::yield_now().await;
             }
         }
-        troubles.extend(self.move_containers());
-        troubles.extend(self.retire().await);
+        let stuck = self.move_containers();
+        if stuck.is_empty() {
+            troubles.extend(self.retire().await);
+        }
+        troubles.extend(stuck);
         let mut state = self.state();
         for trouble in &troubles {
             if !state.troubles.contains(trouble) {
                 tracing::error!("{trouble}");
             }
         }
+        // Whoever still runs under a retired profile ends without a sign.
         let complete = troubles.is_empty()
+            && state.retired.is_empty()
+            && state.left_over.is_empty()
             && state
                 .profiles
                 .values()
@@ -167,10 +173,17 @@ impl Node {
                 Err(reason) => failures.push((Enforcer::AppArmor, reason)),
             }
         }
-        if let Some(tables) = plan.as_ref().and_then(|plan| plan.bpf.as_ref()) {
+        if let Some(tables) = plan.and_then(|plan| plan.bpf) {
             let result = match self.adapters.bpf.unavailable() {
                 Some(reason) => Err(reason),
-                None => self.adapters.bpf.set_profile(&policy.profile, tables),
+                None => {
+                    // The kernel waits until no program uses the old version.
+                    let (bpf, profile) = (Arc::clone(&self.adapters.bpf), policy.profile.clone());
+                    let set =
+                        tokio::task::spawn_blocking(move || bpf.set_profile(&profile, &tables))
+                            .await;
+                    set.unwrap_or_else(|error| Err(error.to_string()))
+                }
             };
             match result {
                 Ok(()) => in_bpf = true,
@@ -203,7 +216,9 @@ impl Node {
         if loaded.failures.is_empty() {
             tracing::info!("{} is loaded as {}", policy.reference, policy.profile);
         }
-        self.state().profiles.insert(policy.profile.clone(), loaded);
+        let mut state = self.state();
+        state.names.profile(&policy.profile, &policy.reference);
+        state.profiles.insert(policy.profile.clone(), loaded);
     }
 
     /// The record from which the runtime wrapper protects containers that CRI does not know.
@@ -241,6 +256,18 @@ impl Node {
         let mut troubles = Vec::new();
         let mut state = self.state();
         let ids: Vec<String> = state.containers.keys().cloned().collect();
+        // A profile that goes takes along what was put under it by hand.
+        let profiles: BTreeSet<String> = state
+            .desired
+            .policies
+            .values()
+            .map(|policy| policy.profile.clone())
+            .collect();
+        state.by_hand.retain(|_, profile| {
+            profile
+                .as_ref()
+                .is_none_or(|profile| profiles.contains(profile))
+        });
         for id in ids {
             let Some(container) = state.containers.get(&id) else {
                 continue;
@@ -276,8 +303,11 @@ impl Node {
             chosen.is_some_and(|chosen| chosen.wants(Enforcer::Bpf)) && in_bpf(profile)
         });
         container.shortfalls = shortfalls(state, container, chosen);
-        let opted_in = self.settings.opt_in.holds(&container.pod.labels);
-        if !opted_in || self.adapters.bpf.unavailable().is_some() {
+        container.policy.clone_from(&policy);
+        container.profile.clone_from(&profile);
+        let by_hand = state.by_hand.get(container.id.as_str());
+        let followed = by_hand.is_some() || self.settings.opt_in.holds(&container.pod.labels);
+        if !followed || self.adapters.bpf.unavailable().is_some() {
             return Ok(());
         }
         if container.stage == Stage::Created && container.admitted {
@@ -298,7 +328,60 @@ impl Node {
                 container.marker = marker;
             }
         }
+        let bpf_profile = by_hand.cloned().unwrap_or(bpf_profile);
         self.bind(container, bpf_profile.as_deref())
+    }
+
+    /// Puts a container that runs under a profile, whatever the policies select; the number of tasks that were marked.
+    ///
+    /// # Errors
+    /// Why it can't be: for the caller of the node API.
+    pub fn bind_by_hand(
+        &self,
+        id: &str,
+        init: u32,
+        profile: Option<String>,
+    ) -> Result<u32, String> {
+        let bpf = &self.adapters.bpf;
+        if let Some(reason) = bpf.unavailable() {
+            return Err(reason);
+        }
+        let mut state = self.state();
+        if let Some(profile) = &profile
+            && !state
+                .profiles
+                .get(profile)
+                .is_some_and(|loaded| loaded.in_bpf)
+        {
+            return Err(format!("no policy has a BPF profile {profile}"));
+        }
+        let tasks = if bpf.binding(id)?.is_some() {
+            bpf.switch(id, profile.as_deref())?;
+            0
+        } else {
+            let addresses = Vec::new();
+            bpf.bind_running(&Start {
+                container: id.to_owned(),
+                init,
+                profile: profile.clone(),
+                addresses,
+            })?
+        };
+        if state.containers.contains_key(id) {
+            state.by_hand.insert(id.to_owned(), profile);
+        }
+        Ok(tasks)
+    }
+
+    /// What a policy asks for and this node has not.
+    pub fn shortcomings(&self, policy: &Policy) -> Vec<String> {
+        let adapters = &self.adapters;
+        let apparmor = policy
+            .has_apparmor
+            .then(|| adapters.apparmor.unavailable())
+            .flatten();
+        let bpf = policy.has_bpf.then(|| adapters.bpf.unavailable()).flatten();
+        apparmor.into_iter().chain(bpf).collect()
     }
 
     /// Puts a container under a profile, or under none.
@@ -339,7 +422,12 @@ impl Node {
     }
 
     async fn retire(&self) -> Vec<String> {
-        let mut troubles = self.retire_bpf();
+        let mut troubles = if self.adapters.bpf.unavailable().is_none() {
+            self.retire_bpf()
+        } else {
+            Vec::new()
+        };
+        troubles.extend(self.forget_profiles());
         let (wanted, loaded): (BTreeSet<String>, BTreeSet<String>) = {
             let state = self.state();
             let wanted = state
@@ -365,12 +453,13 @@ impl Node {
                 return troubles;
             }
         };
+        // Containers that do not run yet.
+        let files = &self.adapters.files;
+        let markers = files.markers().unwrap_or_default();
         used.extend(
-            self.state()
-                .containers
-                .values()
-                .filter(|container| container.stage != Stage::Stopped)
-                .filter_map(|container| container.marker.apparmor.clone()),
+            markers
+                .iter()
+                .filter_map(|id| files.load_marker(id).ok().flatten()?.apparmor),
         );
         for profile in unwanted {
             if let Err(error) = self.retire_apparmor(profile, used.contains(profile)).await {
@@ -407,48 +496,64 @@ impl Node {
     fn retire_bpf(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         let mut state = self.state();
-        let wanted: BTreeSet<&String> = state
+        let wanted: BTreeSet<String> = state
             .desired
             .policies
             .values()
-            .map(|policy| &policy.profile)
+            .filter(|policy| policy.has_bpf)
+            .map(|policy| policy.profile.clone())
             .collect();
-        let mut unwanted: Vec<String> = state
+        let loaded = state
             .profiles
-            .keys()
-            .filter(|name| !wanted.contains(name))
+            .iter()
+            .filter(|(_, loaded)| loaded.in_bpf)
+            .map(|(name, _)| name);
+        let unwanted: Vec<String> = loaded
+            .chain(&state.left_over)
+            .filter(|name| !wanted.contains(*name))
             .cloned()
             .collect();
-        let without_bpf = state
-            .profiles
-            .values()
-            .filter(|loaded| loaded.in_bpf && !loaded.policy.has_bpf);
-        unwanted.extend(without_bpf.map(|loaded| loaded.policy.profile.clone()));
         for name in unwanted {
-            let gone = !state
-                .desired
-                .policies
-                .values()
-                .any(|policy| policy.profile == name);
-            let in_bpf = state
-                .profiles
-                .get(&name)
-                .is_some_and(|loaded| loaded.in_bpf);
-            if in_bpf && let Err(error) = self.adapters.bpf.remove_profile(&name) {
-                troubles.push(format!(
-                    "BPF profile {name}, which no policy asks for any more: {error}"
-                ));
-                continue;
-            }
-            if gone {
-                state.profiles.remove(&name);
-                if let Ok(profile) = ProfileName::new(&*name)
-                    && let Err(error) = self.adapters.files.remove_profile(&profile)
-                {
-                    troubles.push(error.to_string());
+            match self.adapters.bpf.remove_profile(&name) {
+                Ok(removed) => {
+                    if let Some(loaded) = state.profiles.get_mut(&name) {
+                        loaded.in_bpf = false;
+                    }
+                    if removed {
+                        state.left_over.remove(&name);
+                    } else {
+                        state.left_over.insert(name);
+                    }
                 }
-            } else if let Some(loaded) = state.profiles.get_mut(&name) {
-                loaded.in_bpf = false;
+                Err(error) => {
+                    troubles.push(format!(
+                        "BPF profile {name}, which no policy asks for any more: {error}"
+                    ));
+                }
+            }
+        }
+        state.left_over.retain(|name| !wanted.contains(name));
+        troubles
+    }
+
+    /// Forgets what was loaded for policies that are gone.
+    fn forget_profiles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let mut state = self.state();
+        let wanted: BTreeSet<String> = state
+            .desired
+            .policies
+            .values()
+            .map(|policy| policy.profile.clone())
+            .collect();
+        state
+            .profiles
+            .retain(|name, loaded| wanted.contains(name) || loaded.in_bpf);
+        for profile in self.adapters.files.profiles().unwrap_or_default() {
+            if !wanted.contains(profile.as_str())
+                && let Err(error) = self.adapters.files.remove_profile(&profile)
+            {
+                troubles.push(error.to_string());
             }
         }
         troubles

@@ -105,12 +105,15 @@ impl Bpf for Fake {
             .load(Ordering::Relaxed)
             .then(|| "the kernel has no BPF LSM".to_owned())
     }
+    fn missing(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
     fn set_profile(&self, profile: &str, _: &BpfProfile) -> Result<(), String> {
         self.0.check()?;
         self.0.profiles.lock().unwrap().insert(profile.to_owned());
         Ok(())
     }
-    fn remove_profile(&self, profile: &str) -> Result<(), String> {
+    fn remove_profile(&self, profile: &str) -> Result<bool, String> {
         let key = profile_key(Some(profile));
         let used = self
             .0
@@ -124,7 +127,7 @@ impl Bpf for Fake {
             "a container is under {profile}: it would be refused everything"
         );
         self.0.profiles.lock().unwrap().remove(profile);
-        Ok(())
+        Ok(true)
     }
     fn binding(&self, container: &str) -> Result<Option<Binding>, String> {
         Ok(self.0.bindings.lock().unwrap().get(container).cloned())
@@ -148,8 +151,8 @@ impl Bpf for Fake {
     fn bind_starting(&self, start: &Start) -> Result<(), String> {
         self.0.bind(start, false)
     }
-    fn bind_running(&self, start: &Start) -> Result<(), String> {
-        self.0.bind(start, true)
+    fn bind_running(&self, start: &Start) -> Result<u32, String> {
+        self.0.bind(start, true).map(|()| 1)
     }
     fn unbind(&self, container: &str) -> Result<(), String> {
         self.0.bindings.lock().unwrap().remove(container);
@@ -222,7 +225,7 @@ impl Fixture {
             },
             Adapters {
                 apparmor: fake(),
-                bpf: fake(),
+                bpf: Arc::new(Fake(Arc::clone(&world))),
                 specs: fake(),
                 files,
                 merge,

@@ -28,7 +28,6 @@ pub struct Varmor {
     /// Its options, where they are not its defaults.
     hook_arguments: Vec<String>,
     sees_seccomp: AtomicBool,
-    connected: AtomicBool,
 }
 
 impl Varmor {
@@ -39,13 +38,7 @@ impl Varmor {
             hook,
             hook_arguments,
             sees_seccomp: AtomicBool::new(false),
-            connected: AtomicBool::new(false),
         }
-    }
-
-    /// Whether a runtime is there.
-    pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
     }
 
     fn hook(&self, point: &str) -> Hook {
@@ -77,6 +70,12 @@ impl Varmor {
 impl Plugin for Varmor {
     async fn configure(&self, configuration: &Configuration) -> Result<EventMask, Refusal> {
         tracing::info!("connected to {}", configuration.version);
+        self.node.counters.runtime_connections.add(1);
+        *self
+            .node
+            .runtime
+            .lock()
+            .expect("a panic aborts the process") = Some(configuration.version.clone());
         self.sees_seccomp.store(
             configuration.version.can_adjust_seccomp(),
             Ordering::Relaxed,
@@ -98,7 +97,7 @@ impl Plugin for Varmor {
         pods: Vec<PodSandbox>,
         containers: Vec<Container>,
     ) -> Result<Vec<ContainerUpdate>, Refusal> {
-        self.connected.store(true, Ordering::Relaxed);
+        self.node.connected.store(true, Ordering::Relaxed);
         let pods = pods.into_iter().map(convert::pod).collect();
         self.node.adopt(
             pods,
@@ -108,7 +107,7 @@ impl Plugin for Varmor {
     }
 
     async fn disconnected(&self, end: &End) {
-        self.connected.store(false, Ordering::Relaxed);
+        self.node.connected.store(false, Ordering::Relaxed);
         tracing::warn!("no runtime: {end}; what is enforced stays enforced");
     }
 

@@ -61,6 +61,7 @@ pub struct Folder<T> {
     path: PathBuf,
     last_good: PathBuf,
     files: BTreeMap<String, File<T>>,
+    revision: u64,
 }
 
 impl<T> Folder<T> {
@@ -70,7 +71,13 @@ impl<T> Folder<T> {
             path,
             last_good,
             files: BTreeMap::new(),
+            revision: 0,
         }
+    }
+
+    /// Counts changes of what [`Folder::files`] says.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The files by name.
@@ -97,6 +104,7 @@ impl<T> Folder<T> {
             .collect();
         for name in gone {
             self.files.remove(&name);
+            self.revision += 1;
         }
         for name in &names {
             if !being_written.contains(name) {
@@ -113,12 +121,7 @@ impl<T> Folder<T> {
             let Ok(name) = entry?.file_name().into_string() else {
                 continue;
             };
-            let extension = Path::new(&name)
-                .extension()
-                .and_then(|extension| extension.to_str());
-            // Hidden names are editors' temporary files and a mounted ConfigMap's `..data`.
-            if !name.starts_with('.') && extension.is_some_and(|found| EXTENSIONS.contains(&found))
-            {
+            if is_policy_file(&name) {
                 names.insert(name);
             }
         }
@@ -161,9 +164,12 @@ impl<T> Folder<T> {
                     None => "nothing of it is in force".to_owned(),
                 };
                 let error = format!("{}: {error}; {standing}", self.path.join(name).display());
-                if known.and_then(|known| known.error.as_ref()) != Some(&error) {
-                    tracing::error!("{error}");
+                if known
+                    .is_some_and(|known| known.seen == seen && known.error.as_ref() == Some(&error))
+                {
+                    return;
                 }
+                tracing::error!("{error}");
                 File {
                     seen,
                     accepted,
@@ -173,6 +179,7 @@ impl<T> Folder<T> {
             (Ok(_), None) => unreachable!("a parsed text has a digest"),
         };
         self.files.insert(name.to_owned(), file);
+        self.revision += 1;
     }
 
     fn last_good_version(
@@ -219,6 +226,15 @@ impl<T> Folder<T> {
         }
         Ok(())
     }
+}
+
+/// Whether a name in the folder is that of a policy file. Hidden names are editors' temporary files and a mounted
+/// ConfigMap's `..data`.
+pub fn is_policy_file(name: &str) -> bool {
+    let extension = Path::new(name)
+        .extension()
+        .and_then(|extension| extension.to_str());
+    !name.starts_with('.') && extension.is_some_and(|found| EXTENSIONS.contains(&found))
 }
 
 /// SHA-256 in lower-case hex.
@@ -305,6 +321,9 @@ mod tests {
         fixture.write(".hidden.yaml", "wrong");
         fixture.scan();
         assert_eq!(fixture.folder.files().len(), 1);
+        let revision = fixture.folder.revision();
+        fixture.scan();
+        assert_eq!(fixture.folder.revision(), revision);
         fixture.write("a.yaml", "wrong");
         fixture.scan();
         assert_eq!(fixture.content("a.yaml"), Some("one"));

@@ -115,13 +115,13 @@ pub fn rfc3339(time: OffsetDateTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn the_line_has_the_fields_of_varmor() {
-        let record = Record {
+    /// A refused open.
+    pub fn record() -> Record {
+        Record {
             level: "warn",
             node_name: "n1".into(),
             pod_uid: "u1".into(),
@@ -143,8 +143,12 @@ mod tests {
             event: json!({"operation": "File", "permissions": ["read"], "path": "/etc/shadow\n\u{1b}"}),
             time: rfc3339(OffsetDateTime::from_unix_timestamp(1740381264).unwrap()),
             message: "violation event",
-        };
-        let line = String::from_utf8(Entry::Violation(Box::new(record)).line()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_line_has_the_fields_of_varmor() {
+        let line = String::from_utf8(Entry::Violation(Box::new(record())).line()).unwrap();
         assert_eq!(
             line.matches('\n').count(),
             1,

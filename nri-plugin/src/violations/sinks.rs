@@ -3,11 +3,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use super::record::Entry;
+use crate::counters::Counters;
 
 /// Entries that wait for one sink, at most (some 1 KiB each).
 const QUEUE: usize = 4096;
@@ -29,20 +29,20 @@ pub fn sinks(config: &crate::config::Config) -> Vec<Box<dyn Sink>> {
 pub struct Fan {
     queues: Vec<SyncSender<Arc<Entry>>>,
     threads: Vec<thread::JoinHandle<()>>,
-    lost: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 impl Fan {
     /// Starts one thread a sink.
-    pub fn new(node: &str, sinks: Vec<Box<dyn Sink>>) -> io::Result<Self> {
+    pub fn new(node: &str, counters: Arc<Counters>, sinks: Vec<Box<dyn Sink>>) -> io::Result<Self> {
         let mut fan = Self {
             queues: Vec::new(),
             threads: Vec::new(),
-            lost: Arc::default(),
+            counters,
         };
         for sink in sinks {
             let (queue, entries) = sync_channel(QUEUE);
-            let (node, lost) = (node.to_owned(), Arc::clone(&fan.lost));
+            let (node, counters) = (node.to_owned(), Arc::clone(&fan.counters));
             fan.queues.push(queue);
             fan.threads.push(
                 thread::Builder::new()
@@ -52,7 +52,7 @@ impl Fan {
                         Worker {
                             node,
                             sink,
-                            lost,
+                            counters,
                             owed: 0,
                             failing: false,
                         }
@@ -70,15 +70,10 @@ impl Fan {
             match queue.try_send(Arc::clone(&entry)) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    self.counters.lost_on_the_way.add(1);
                 }
             }
         }
-    }
-
-    /// Entries that a sink did not get, since the start.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// Lets the sinks finish what is queued.
@@ -95,7 +90,7 @@ impl Fan {
 struct Worker {
     node: String,
     sink: Box<dyn Sink>,
-    lost: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     /// Losses that the sink itself has not been told yet.
     owed: u64,
     failing: bool,
@@ -103,9 +98,9 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self, entries: &Receiver<Arc<Entry>>) {
-        let mut reported = self.lost.load(Ordering::Relaxed);
+        let mut reported = self.counters.lost_on_the_way.get();
         while let Ok(entry) = entries.recv() {
-            let lost = self.lost.load(Ordering::Relaxed);
+            let lost = self.counters.lost_on_the_way.get();
             if lost > reported {
                 self.owed += lost - reported;
                 reported = lost;
@@ -121,7 +116,7 @@ impl Worker {
             match self.sink.write(&entry) {
                 Ok(()) => self.failing = false,
                 Err(error) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    self.counters.lost_on_the_way.add(1);
                     if !std::mem::replace(&mut self.failing, true) {
                         tracing::error!(
                             "the {} can't be written, its entries are lost: {error}",
@@ -171,8 +166,10 @@ mod tests {
     fn a_slow_sink_loses_entries_and_says_how_many() {
         let (go, gate) = mpsc::channel();
         let seen = Arc::default();
+        let counters = Arc::<Counters>::default();
         let fan = Fan::new(
             "n1",
+            Arc::clone(&counters),
             vec![Box::new(Slow {
                 go: gate,
                 seen: Arc::clone(&seen),
@@ -183,7 +180,7 @@ mod tests {
         for number in 0..QUEUE as u64 + 11 {
             fan.send(Entry::loss("n1", number, "kernel"));
         }
-        let lost = fan.lost();
+        let lost = counters.lost_on_the_way.get();
         assert!((10..=11).contains(&lost), "{lost}");
         drop(go);
         fan.finish();
@@ -200,10 +197,10 @@ mod tests {
 
     #[test]
     fn a_broken_sink_counts() {
-        let fan = Fan::new("n1", vec![Box::new(Broken)]).unwrap();
+        let counters = Arc::<Counters>::default();
+        let fan = Fan::new("n1", Arc::clone(&counters), vec![Box::new(Broken)]).unwrap();
         fan.send(Entry::loss("n1", 1, "kernel"));
-        let lost = Arc::clone(&fan.lost);
         fan.finish();
-        assert_eq!(lost.load(Ordering::Relaxed), 1);
+        assert_eq!(counters.lost_on_the_way.get(), 1);
     }
 }

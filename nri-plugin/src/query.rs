@@ -1,0 +1,252 @@
+//! `varmor-nri status` and `varmor-nri wait`: questions to the daemon over its socket.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use varmor_node_api::Client;
+use varmor_node_api::api::{
+    ContainerStatus, ListRequest, ListResponse, PolicyRef, StatusRequest, StatusResponse,
+};
+
+use crate::wait::{Verdict, digests, judge};
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Options of `varmor-nri status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusOptions {
+    /// Socket of the node API
+    #[arg(long, env = "VARMOR_NODE_SOCKET", default_value = varmor_node_api::DEFAULT_SOCKET)]
+    node_socket: PathBuf,
+    /// Form of the output
+    #[arg(short, long, default_value = "text")]
+    output: Output,
+}
+
+/// Options of `varmor-nri wait`.
+#[derive(Debug, clap::Args)]
+pub struct WaitOptions {
+    /// Socket of the node API
+    #[arg(long, env = "VARMOR_NODE_SOCKET", default_value = varmor_node_api::DEFAULT_SOCKET)]
+    node_socket: PathBuf,
+    /// The daemon's policy folder
+    #[arg(
+        long,
+        env = "VARMOR_POLICIES_DIR",
+        default_value = "/etc/varmor-nri/policies.d"
+    )]
+    policies_dir: PathBuf,
+    /// Give up after this many seconds
+    #[arg(long, default_value_t = 30)]
+    timeout: u64,
+    /// Also wait until the daemon is connected to the runtime
+    #[arg(long)]
+    runtime: bool,
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
+}
+
+/// Prints what the node enforces.
+pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
+    let (status, list) = block_on(async {
+        let client = Client::connect(&options.node_socket).await?;
+        let status = client
+            .status(StatusRequest {
+                containers: true,
+                ..Default::default()
+            })
+            .await?;
+        Ok((status, client.list(ListRequest::new()).await?))
+    })?;
+    let text = match options.output {
+        Output::Json => serde_json::to_string_pretty(&as_json(&status, &list))? + "\n",
+        Output::Text => as_text(&status, &list),
+    };
+    // A reader that closed the pipe has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Waits for the policy folder.
+pub fn wait(options: &WaitOptions) -> anyhow::Result<()> {
+    block_on(async {
+        let deadline = Instant::now() + Duration::from_secs(options.timeout);
+        loop {
+            let verdict = ask(options)
+                .await
+                .unwrap_or_else(|error| Verdict::Pending(format!("{error:#}")));
+            match verdict {
+                Verdict::InForce => return Ok(()),
+                Verdict::Failed(reason) => bail!("{reason}"),
+                Verdict::Pending(reason) if Instant::now() > deadline => {
+                    bail!("not in force after {} s: {reason}", options.timeout)
+                }
+                Verdict::Pending(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    })
+}
+
+async fn ask(options: &WaitOptions) -> anyhow::Result<Verdict> {
+    let folder = options.policies_dir.display();
+    let files = digests(&options.policies_dir).with_context(|| format!("{folder}"))?;
+    let client = Client::connect(&options.node_socket).await?;
+    let list = client.list(ListRequest::new()).await?;
+    let status = client.status(StatusRequest::new()).await?;
+    if options.runtime && !status.runtime_connected {
+        return Ok(Verdict::Pending(
+            "the daemon is not connected to the runtime".to_owned(),
+        ));
+    }
+    Ok(judge(&files, &list, status.settled))
+}
+
+fn policy_name(policy: &PolicyRef) -> Value {
+    json!({"kind": policy.kind, "namespace": policy.namespace, "name": policy.name})
+}
+
+fn container_json(container: &ContainerStatus) -> Value {
+    json!({
+        "id": container.id, "namespace": container.namespace, "pod": container.pod, "podUID": container.pod_uid,
+        "name": container.name, "pid": container.pid, "state": container.state, "profile": container.profile,
+        "policy": container.policy.as_ref().map(policy_name), "shortfalls": container.shortfalls,
+    })
+}
+
+fn as_json(status: &StatusResponse, list: &ListResponse) -> Value {
+    let counters = &status.counters;
+    let errors = list.errors.iter().map(|error| {
+        json!({"source": error.source, "message": error.message, "lastGoodInForce": error.last_good_in_force})
+    });
+    let policies = list.policies.iter().map(|policy| {
+        let enforcers = policy.enforcers.iter().map(
+            |enforcer| json!({"enforcer": enforcer.enforcer, "inForce": enforcer.in_force, "reason": enforcer.reason}),
+        );
+        json!({
+            "policy": policy_name(&policy.policy), "source": policy.source, "profile": policy.profile,
+            "mode": policy.mode, "digest": policy.digest, "enforcers": enforcers.collect::<Vec<_>>(),
+            "containers": policy.containers.iter().map(|container| &container.id).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "node": status.node, "version": status.version, "versions": status.versions, "uptimeSeconds": status.uptime_s,
+        "runtimeConnected": status.runtime_connected, "settled": status.settled,
+        "failurePolicy": status.failure_policy, "optInLabel": status.opt_in_label,
+        "enforcers": status.enforcers.iter().map(|enforcer| json!({
+            "enforcer": enforcer.enforcer, "available": enforcer.available, "reason": enforcer.reason,
+        })).collect::<Vec<_>>(),
+        "missing": status.missing_hooks.iter().map(|missing| json!({
+            "name": missing.name, "consequence": missing.consequence,
+        })).collect::<Vec<_>>(),
+        "files": list.files.iter().map(|file| json!({
+            "path": file.path, "seen": file.seen, "inForce": file.in_force, "error": file.error,
+        })).collect::<Vec<_>>(),
+        "policies": policies.collect::<Vec<_>>(),
+        "errors": errors.collect::<Vec<_>>(),
+        "containers": status.containers.iter().map(container_json).collect::<Vec<_>>(),
+        "troubles": status.troubles,
+        "counters": {
+            "denied": counters.denied, "audited": counters.audited, "lost": counters.lost,
+            "droppedForSubscribers": counters.dropped_for_subscribers, "internalFailures": counters.internal_failures,
+            "policies": counters.policies, "containers": counters.containers,
+            "protectedContainers": counters.protected_containers, "refusedContainers": counters.refused_containers,
+            "runtimeConnections": counters.runtime_connections,
+        },
+    })
+}
+
+fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    let mut lines = vec![format!(
+        "node {}, varmor-nri {}; runtime connected: {}; settled: {}; failure policy {}",
+        status.node,
+        status.version,
+        yes(status.runtime_connected),
+        yes(status.settled),
+        status.failure_policy
+    )];
+    for enforcer in &status.enforcers {
+        let state = if enforcer.available {
+            "available"
+        } else {
+            &enforcer.reason
+        };
+        lines.push(format!("enforcer {}: {state}", enforcer.enforcer));
+    }
+    for missing in &status.missing_hooks {
+        lines.push(format!(
+            "not on this kernel: {} ({})",
+            missing.consequence, missing.name
+        ));
+    }
+    for policy in &list.policies {
+        let enforcers = policy
+            .enforcers
+            .iter()
+            .map(|enforcer| match enforcer.in_force {
+                true => enforcer.enforcer.clone(),
+                false => format!("{} NOT IN FORCE ({})", enforcer.enforcer, enforcer.reason),
+            });
+        lines.push(format!(
+            "policy {} from {}: {} as {}, {} containers",
+            *policy.policy,
+            policy.source,
+            enforcers.collect::<Vec<_>>().join(", "),
+            policy.profile,
+            policy.containers.len()
+        ));
+    }
+    for container in &status.containers {
+        let policy = container
+            .policy
+            .as_ref()
+            .map_or("no policy".to_owned(), ToString::to_string);
+        let name = format!(
+            "{}/{}/{}",
+            container.namespace, container.pod, container.name
+        );
+        lines.push(format!(
+            "container {name} ({:.12}, {}): {policy}",
+            container.id, container.state
+        ));
+        lines.extend(
+            container
+                .shortfalls
+                .iter()
+                .map(|shortfall| format!("  {shortfall}")),
+        );
+    }
+    for error in &list.errors {
+        lines.push(format!("error: {}: {}", error.source, error.message));
+    }
+    lines.extend(
+        status
+            .troubles
+            .iter()
+            .map(|trouble| format!("error: {trouble}")),
+    );
+    lines.push(format!(
+        "violations: {} denied, {} audited, {} lost; {} containers refused",
+        status.counters.denied,
+        status.counters.audited,
+        status.counters.lost,
+        status.counters.refused_containers
+    ));
+    lines.join("\n") + "\n"
+}
