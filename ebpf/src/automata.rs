@@ -198,14 +198,14 @@ mod tests {
         // Few states with long rows, and many with short ones.
         assert_eq!(class_of(&with(257, 8)), Ok(Class::L));
         assert_eq!(class_of(&with(8193, 2)), Ok(Class::L));
-        assert_eq!(class_of(&with(16384, 8)), Ok(Class::Xl));
-        let error = class_of(&with(16385, 8)).unwrap_err();
+        assert_eq!(class_of(&with(4096, 8)), Ok(Class::Xl));
+        let error = class_of(&with(4097, 8)).unwrap_err();
         assert_eq!(
             error,
             Error::TooLarge {
                 what: "transitions",
-                found: 16385 << 8,
-                most: 1 << 22
+                found: 4097 << 8,
+                most: 1 << 20
             }
         );
         let verdicts = Automaton {

@@ -69,6 +69,7 @@ impl Maps {
     /// fails, what was written before is taken back.
     pub fn bind(&self, binding: &Binding<'_>) -> Result<(), Error> {
         let key = container_key(binding.container_id);
+        self.check_profile(binding.container_id, binding.profile_key)?;
         let mut address = [[0; 16]; POD_ADDRESSES];
         if binding.addresses.len() > POD_ADDRESSES {
             return Err(Error::Addresses {
@@ -110,9 +111,10 @@ impl Maps {
     /// One writer at a time: the daemon, once the hook has bound the container.
     pub fn set_profile(&self, container_id: &str, profile_key: u64) -> Result<(), Error> {
         let key = container_key(container_id);
+        self.check_profile(container_id, profile_key)?;
         let not_bound = || Error::NotBound {
             container_id: container_id.to_owned(),
-            path: self.containers.path.clone(),
+            path: self.containers.path().to_owned(),
         };
         let old: Container = self.containers.get(&key)?.ok_or_else(not_bound)?;
         match self.containers.put(
@@ -130,6 +132,18 @@ impl Maps {
             }
             other => other,
         }
+    }
+
+    fn check_profile(&self, container_id: &str, profile_key: u64) -> Result<(), Error> {
+        if profile_key == NONE || self.profiles.contains(&profile_key)? {
+            return Ok(());
+        }
+        let (container_id, path) = (container_id.to_owned(), self.profiles.path().to_owned());
+        Err(Error::NoProfile {
+            container_id,
+            profile_key,
+            path,
+        })
     }
 
     /// Forgets a container. Deletes its namespace's entry only when that still names it: the number may be another's by

@@ -85,6 +85,16 @@ pub enum Error {
         /// How many an entry holds.
         most: usize,
     },
+    /// A container can't run under a profile that isn't there: the programs would refuse whatever it does.
+    #[error("the BPF profile with key {profile_key:#018x} for container {container_id} is not loaded: {} has no entry for it", path.display())]
+    NoProfile {
+        /// The container.
+        container_id: String,
+        /// Key of the profile.
+        profile_key: u64,
+        /// The pin of `profiles`.
+        path: PathBuf,
+    },
     /// The container isn't bound.
     #[error("container {container_id} is not bound: {} has no entry for it", path.display())]
     NotBound {
@@ -104,14 +114,14 @@ fn hint(source: &io::Error) -> &'static str {
 
 /// A pinned map with keys and values of known types.
 #[derive(Debug)]
-pub(crate) struct Pinned {
-    pub(crate) map: Map,
-    pub(crate) path: PathBuf,
+pub struct Pinned {
+    map: Map,
+    path: PathBuf,
 }
 
 impl Pinned {
     /// Opens `dir/name`, which must be a `map_type` with such keys and values (bytes as the programs see them).
-    pub(crate) fn open(
+    pub fn open(
         dir: &Path,
         name: &str,
         map_type: MapType,
@@ -145,7 +155,18 @@ impl Pinned {
         Ok(Self { map, path })
     }
 
-    pub(crate) fn get<V: Plain>(&self, key: &impl Plain) -> Result<Option<V>, Error> {
+    /// The map itself.
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// Where it is pinned.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of `key`.
+    pub fn get<V: Plain>(&self, key: &impl Plain) -> Result<Option<V>, Error> {
         let value = self
             .map
             .lookup(&key.to_bytes())
@@ -153,7 +174,8 @@ impl Pinned {
         Ok(value.and_then(|bytes| V::from_bytes(&bytes)))
     }
 
-    pub(crate) fn contains(&self, key: &impl Plain) -> Result<bool, Error> {
+    /// Whether `key` is there.
+    pub fn contains(&self, key: &impl Plain) -> Result<bool, Error> {
         self.map
             .lookup(&key.to_bytes())
             .map(|value| value.is_some())
@@ -161,32 +183,51 @@ impl Pinned {
     }
 
     /// Inserts or replaces; `full` says what to do when there is no room.
-    pub(crate) fn put(
+    pub fn put(
         &self,
         key: &impl Plain,
         value: &impl Plain,
         flags: u64,
         full: &'static str,
     ) -> Result<(), Error> {
-        self.map
-            .update(&key.to_bytes(), &value.to_bytes(), flags)
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::E2BIG) => Error::Full {
-                    path: self.path.clone(),
-                    entries: self.map.shape().max_entries,
-                    fix: full,
-                },
-                _ => self.access("write", source),
-            })
+        self.written(
+            self.map.update(&key.to_bytes(), &value.to_bytes(), flags),
+            full,
+        )
     }
 
-    pub(crate) fn delete(&self, key: &impl Plain) -> Result<bool, Error> {
+    /// As [`Pinned::put`], for a map of maps.
+    pub fn put_map(
+        &self,
+        key: &impl Plain,
+        value: &Map,
+        flags: u64,
+        full: &'static str,
+    ) -> Result<(), Error> {
+        self.written(self.map.update_map(&key.to_bytes(), value, flags), full)
+    }
+
+    fn written(&self, result: io::Result<()>, full: &'static str) -> Result<(), Error> {
+        result.map_err(|source| match source.raw_os_error() {
+            // A trie says ENOSPC.
+            Some(libc::E2BIG | libc::ENOSPC) => Error::Full {
+                path: self.path.clone(),
+                entries: self.map.shape().max_entries,
+                fix: full,
+            },
+            _ => self.access("write", source),
+        })
+    }
+
+    /// Deletes `key`; false when it isn't there.
+    pub fn delete(&self, key: &impl Plain) -> Result<bool, Error> {
         self.map
             .delete(&key.to_bytes())
             .map_err(|source| self.access("delete", source))
     }
 
-    pub(crate) fn keys<K: Plain>(&self) -> Result<Vec<K>, Error> {
+    /// Every key; see [`Map::keys`].
+    pub fn keys<K: Plain>(&self) -> Result<Vec<K>, Error> {
         let keys = self
             .map
             .keys()
@@ -194,7 +235,8 @@ impl Pinned {
         Ok(keys.iter().filter_map(|key| K::from_bytes(key)).collect())
     }
 
-    fn access(&self, operation: &'static str, source: io::Error) -> Error {
+    /// The error for an operation on this map that failed.
+    pub fn access(&self, operation: &'static str, source: io::Error) -> Error {
         Error::Access {
             path: self.path.clone(),
             operation,

@@ -146,6 +146,11 @@ fn a_container_is_bound_switched_and_unbound() {
     let state = maps.state(key).unwrap().unwrap();
     assert_eq!((state.state, state.mntns_seq), (CONTAINER_PENDING, 0));
 
+    let error = maps
+        .set_profile("c1", profile_key("varmor-demo-q"))
+        .unwrap_err();
+    assert!(matches!(&error, Error::NoProfile { .. }), "{error}");
+    assert_eq!(maps.container(key).unwrap(), Some(bound));
     maps.set_profile("c1", 0).unwrap();
     assert_eq!(
         maps.container(key).unwrap(),
@@ -166,7 +171,7 @@ fn a_container_is_bound_switched_and_unbound() {
     assert_eq!(maps.namespace(42).unwrap(), None);
     maps.unbind("c1").unwrap();
     assert!(matches!(
-        maps.set_profile("c1", 1),
+        maps.set_profile("c1", 0),
         Err(Error::NotBound { .. })
     ));
 }
