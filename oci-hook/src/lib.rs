@@ -7,6 +7,7 @@
 pub mod hook;
 pub mod input;
 pub mod oci;
+pub mod runtime;
 pub mod spec_hooks;
 pub mod subject;
 

@@ -1,13 +1,11 @@
-//! The real hook, on real BPF maps.
-
-mod support;
+//! `varmor-oci-hook`.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Init, Node, exists, sentence, succeeded};
 use serde_json::{Value, json};
-use support::{Init, Node, exists, sentence, succeeded};
 use varmor_bpf_abi::layout::CONTAINER_PENDING;
 use varmor_bpf_abi::{Binding, container_key, profile_key};
 use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName};

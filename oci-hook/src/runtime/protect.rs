@@ -1,0 +1,309 @@
+//! Putting a container under its policy before the real runtime reads its config.json.
+
+use std::path::Path;
+
+use serde_json::Value;
+use varmor_node_state::{
+    BpfDemand, ContainerId, Marker, NodeState, ProfileName, ProfileRecord, SeccompShapeError,
+    StateError, seccomp_digest,
+};
+use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
+use varmor_policy::plan::{PolicyRef, Seccomp};
+use varmor_policy::seccomp_merge::{self, MergeError};
+
+use super::json_file::{JsonFile, JsonFileError};
+use crate::oci::{Config, OciError};
+use crate::spec_hooks::{SpecShapeError, add_hooks, object};
+use crate::subject::{Origin, Subject, asks, asks_by_default_label, origin, policy_words};
+
+/// The container can't be put under its policy, and `failurePolicy` is Fail or can't be known.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectError {
+    /// A file of the node's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The bundle's config.json.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// The bundle's config.json, or the file of a process.
+    #[error(transparent)]
+    File(#[from] JsonFileError),
+    /// The bundle's config.json.
+    #[error(transparent)]
+    Shape(#[from] SpecShapeError),
+    /// The bundle's config.json.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompShapeError),
+    /// The policy's seccomp rules don't go together with the container's.
+    #[error("the seccomp rules of {policy} can't be merged with the container's own: {source}")]
+    Merge {
+        /// The policy.
+        policy: String,
+        /// Why.
+        source: MergeError,
+    },
+    /// The policy selects the container, and the daemon has not put it in force.
+    #[error("{policy} selects it and is not in force on this node; see the log of varmor-nri")]
+    NotInForce {
+        /// The policy.
+        policy: String,
+    },
+}
+
+/// What became of a container.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Protected {
+    /// It is none of the wrapper's business: nothing was changed.
+    Untouched,
+    /// The hook will see it; its config.json and marker say what it must carry.
+    Prepared,
+    /// A policy selects it, it can't be put under it, and `failurePolicy` is Ignore. The sentence goes to the log.
+    Unprotected(String),
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Places<'a> {
+    /// The daemon's files.
+    pub state: &'a NodeState,
+    /// The hook.
+    pub hook: &'a Path,
+    /// Options that the hook needs.
+    pub hook_options: &'a [String],
+    /// Whether the BPF maps are pinned.
+    pub bpf: bool,
+}
+
+/// Prepares one container: merges the policy's seccomp rules, sets the AppArmor profile, adds the hooks, writes the marker.
+///
+/// `namespace` is containerd's, for a container that names none.
+pub fn protect(
+    places: &Places<'_>,
+    id: &ContainerId,
+    bundle: &Path,
+    namespace: &str,
+) -> Result<Protected, ProtectError> {
+    let state = places.state;
+    // Most containers are none of the wrapper's business: the few fields that tell are read first.
+    let annotations = Config::load(bundle)?.annotations;
+    let subject = match origin(state, id, &annotations, namespace) {
+        Origin::Sandbox => return Ok(Protected::Untouched),
+        // The daemon has prepared it, and the hook is in its specification.
+        Origin::Cri(_) | Origin::CriUnknown { .. } if state.load_marker(id)?.is_some() => {
+            return Ok(Protected::Untouched);
+        }
+        // Which pod it is can't be known here: the hook refuses it, or lets it pass.
+        Origin::CriUnknown { .. } => return with_hooks(places, bundle),
+        Origin::Cri(subject) => {
+            let Some(index) = state.load_index::<PolicyIndex>()? else {
+                return Ok(Protected::Untouched);
+            };
+            return match could(&index, &subject) {
+                Could::No => Ok(Protected::Untouched),
+                Could::Unknown(_) => with_hooks(places, bundle),
+                Could::Yes(policy) => under_policy(places, id, bundle, &subject, &index, policy),
+            };
+        }
+        Origin::Other(subject) => subject,
+    };
+    // Ids outside CRI are chosen by people and used again: a marker that is there is another container's.
+    state.remove_marker(id)?;
+    let index: PolicyIndex = match state.load_index() {
+        Ok(Some(index)) => index,
+        Ok(None) => return Ok(Protected::Untouched),
+        Err(error) if asks_by_default_label(&subject) => return Err(error.into()),
+        Err(_) => return Ok(Protected::Untouched),
+    };
+    if !asks(&index, &subject) {
+        return Ok(Protected::Untouched);
+    }
+    match could(&index, &subject) {
+        Could::Yes(policy) | Could::Unknown(policy) => {
+            under_policy(places, id, bundle, &subject, &index, policy)
+        }
+        Could::No => {
+            let bpf = if places.bpf {
+                BpfDemand::Bound
+            } else {
+                BpfDemand::Nothing
+            };
+            finish(
+                places,
+                JsonFile::of_bundle(bundle)?,
+                &marker(id, &subject, None, bpf),
+            )
+        }
+    }
+}
+
+/// Puts a process that joins a container under the container's AppArmor profile: containerd makes the process's file from
+/// the specification in its store, which knows nothing of what the wrapper wrote into the bundle, and runc 1.3 takes the
+/// missing profile at its word. BPF follows the mount namespace, and runc itself keeps the container's seccomp filter.
+pub fn protect_exec(
+    state: &NodeState,
+    id: &ContainerId,
+    process: &Path,
+) -> Result<(), ProtectError> {
+    let Some(profile) = state.load_marker(id)?.and_then(|marker| marker.apparmor) else {
+        return Ok(());
+    };
+    let mut file = JsonFile::load(process.to_owned())?;
+    let members = file.value.as_object_mut().ok_or(SpecShapeError {
+        field: "process",
+        shape: "an object",
+    })?;
+    let profile = Value::String(profile);
+    if members.get("apparmorProfile") != Some(&profile) {
+        members.insert("apparmorProfile".to_owned(), profile);
+        file.save()?;
+    }
+    Ok(())
+}
+
+fn under_policy(
+    places: &Places<'_>,
+    id: &ContainerId,
+    bundle: &Path,
+    subject: &Subject,
+    index: &PolicyIndex,
+    policy: PolicyRef,
+) -> Result<Protected, ProtectError> {
+    let result = apply(places, id, bundle, subject, &policy);
+    match (result, index.failure_policy) {
+        (Err(error), FailurePolicy::Ignore) => {
+            // Half done is not to be checked.
+            places.state.remove_marker(id)?;
+            Ok(Protected::Unprotected(error.to_string()))
+        }
+        (result, _) => result,
+    }
+}
+
+fn apply(
+    places: &Places<'_>,
+    id: &ContainerId,
+    bundle: &Path,
+    subject: &Subject,
+    policy: &PolicyRef,
+) -> Result<Protected, ProtectError> {
+    let record = record_of(places.state, policy)?.ok_or_else(|| ProtectError::NotInForce {
+        policy: policy_words(policy),
+    })?;
+    let mut config = JsonFile::of_bundle(bundle)?;
+    let bpf = match (record.bpf, places.bpf) {
+        (true, _) => BpfDemand::Profile,
+        (false, true) => BpfDemand::Bound,
+        (false, false) => BpfDemand::Nothing,
+    };
+    let mut marker = marker(id, subject, Some((policy.clone(), record.profile)), bpf);
+    if let Some(profile) = record.apparmor {
+        let root = config.value.as_object_mut().ok_or(SpecShapeError {
+            field: "top",
+            shape: "an object",
+        })?;
+        object(root, "process")?
+            .insert("apparmorProfile".to_owned(), Value::String(profile.clone()));
+        marker.apparmor = Some(profile);
+    }
+    if let Some(rules) = record.seccomp {
+        let filter = merge_seccomp(&mut config.value, &rules.into(), policy)?;
+        marker.seccomp = filter.as_ref().map(seccomp_digest).transpose()?;
+    }
+    finish(places, config, &marker)
+}
+
+fn finish(
+    places: &Places<'_>,
+    mut config: JsonFile,
+    marker: &Marker,
+) -> Result<Protected, ProtectError> {
+    add_hooks(&mut config.value, places.hook, places.hook_options)?;
+    // The marker first: a container whose config.json was not replaced is then refused, and not let pass.
+    places.state.save_marker(marker)?;
+    config.save()?;
+    Ok(Protected::Prepared)
+}
+
+fn with_hooks(places: &Places<'_>, bundle: &Path) -> Result<Protected, ProtectError> {
+    let mut config = JsonFile::of_bundle(bundle)?;
+    add_hooks(&mut config.value, places.hook, places.hook_options)?;
+    config.save()?;
+    Ok(Protected::Prepared)
+}
+
+fn could(index: &PolicyIndex, subject: &Subject) -> Could {
+    index.could_select_annotated(
+        &subject.namespace,
+        &subject.pod,
+        subject.labels.as_ref(),
+        subject.annotations.as_ref(),
+        &subject.container,
+    )
+}
+
+fn marker(
+    id: &ContainerId,
+    subject: &Subject,
+    policy: Option<(PolicyRef, ProfileName)>,
+    bpf: BpfDemand,
+) -> Marker {
+    let (policy, profile) = policy.unzip();
+    Marker {
+        container_id: id.clone(),
+        namespace: subject.namespace.clone(),
+        pod: subject.pod.clone(),
+        pod_uid: subject.pod_uid.clone(),
+        container: subject.container.clone(),
+        policy,
+        profile,
+        bpf,
+        apparmor: None,
+        seccomp: None,
+        addresses: Vec::new(),
+    }
+}
+
+/// The record of a policy's profile. A profile's name ends with the policy's, so that the first one read is usually the one.
+fn record_of(state: &NodeState, policy: &PolicyRef) -> Result<Option<ProfileRecord>, StateError> {
+    let mut names = state.profiles()?;
+    names.sort_by_key(|name| !name.as_str().ends_with(&policy.name));
+    for name in names {
+        // A record that goes away meanwhile is of a policy that is no longer in force.
+        if let Some(record) = state.load_profile(&name)?
+            && record.policy == *policy
+        {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// The filter that the container has now; none when neither it nor the policy has rules.
+fn merge_seccomp(
+    spec: &mut Value,
+    plan: &Seccomp,
+    policy: &PolicyRef,
+) -> Result<Option<Value>, ProtectError> {
+    let bounding = spec
+        .pointer("/process/capabilities/bounding")
+        .and_then(Value::as_array);
+    let capabilities: Vec<&str> = bounding
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let own = spec.pointer("/linux/seccomp").filter(|own| !own.is_null());
+    let merged =
+        seccomp_merge::merge(own, plan, &capabilities).map_err(|source| ProtectError::Merge {
+            policy: policy_words(policy),
+            source,
+        })?;
+    if let Some(filter) = &merged {
+        let root = spec.as_object_mut().ok_or(SpecShapeError {
+            field: "top",
+            shape: "an object",
+        })?;
+        object(root, "linux")?.insert("seccomp".to_owned(), filter.clone());
+    }
+    Ok(merged)
+}

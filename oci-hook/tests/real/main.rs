@@ -1,0 +1,6 @@
+//! The real programs, on real BPF maps. Needs root, as they do.
+
+mod hook;
+mod support;
+mod wrapper;
+mod wrapper_pods;
