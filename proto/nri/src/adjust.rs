@@ -3,8 +3,6 @@
 //! The messages in [`crate::api`] can be filled by hand as well; these builders know the protocol's conventions, such
 //! as the "-" that marks a removal.
 
-use std::collections::HashMap;
-
 use protobuf::MessageField;
 
 use crate::api;
@@ -223,13 +221,6 @@ pub fn seccomp_rule(
     rule
 }
 
-/// Entries of an adjustment's map that set something, without those that remove.
-pub fn set_entries(map: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    map.iter()
-        .filter(|(key, _)| !key.starts_with('-'))
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-}
-
 fn removal(name: &str) -> String {
     format!("-{name}")
 }
@@ -267,10 +258,6 @@ mod tests {
         let response = built.into_response();
         assert_eq!(response.adjust.annotations["a"], "1");
         assert_eq!(response.adjust.annotations["-b"], "");
-        assert_eq!(
-            set_entries(&response.adjust.annotations).collect::<Vec<_>>(),
-            [("a", "1")]
-        );
         assert_eq!(response.adjust.env[1].key, "-SECRET");
         assert_eq!(response.adjust.mounts[0].destination, "-/data");
         assert_eq!(response.adjust.hooks.create_runtime[0].timeout.value, 5);

@@ -12,10 +12,11 @@ pub struct Backoff {
     attempts: u32,
 }
 
-/// 50 ms to 2 s: while a plugin is away, its node's containers start without it or not at all.
+/// 50 ms to 500 ms: while a plugin is away, its node's containers start without it or not at all, and asking a local
+/// socket costs next to nothing.
 impl Default for Backoff {
     fn default() -> Self {
-        Self::new(Duration::from_millis(50), Duration::from_secs(2))
+        Self::new(Duration::from_millis(50), Duration::from_millis(500))
     }
 }
 

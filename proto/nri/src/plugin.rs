@@ -103,7 +103,8 @@ pub trait Plugin: Send + Sync + 'static {
     /// The runtime is about to stop.
     async fn shutdown(&self) {}
 
-    /// The connection has ended. Called by [`run_with_reconnect`](crate::stub::run_with_reconnect) for each attempt.
+    /// There is no connection (any more). [`run_with_reconnect`](crate::stub::run_with_reconnect) calls this when a
+    /// connection ends, and when connecting fails for another reason than the last time; it logs nothing itself.
     async fn disconnected(&self, _end: &End) {}
 
     /// A pod's sandbox was made; its containers come later. A refusal fails the pod.

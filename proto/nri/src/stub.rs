@@ -109,7 +109,7 @@ pub async fn run_on<P: Plugin, T: AsyncRead + AsyncWrite + Send + Unpin + 'stati
 }
 
 /// Runs the plugin until `shutdown` is ready, connecting again whenever the connection ends (containerd restarts) or
-/// could not be made (it is not up yet). [`Plugin::disconnected`] is told each time.
+/// could not be made (it is not up yet). [`Plugin::disconnected`] is told once for each reason in a row.
 pub async fn run_with_reconnect<P: Plugin>(
     socket: impl AsRef<Path>,
     identity: &Identity,
@@ -119,22 +119,28 @@ pub async fn run_with_reconnect<P: Plugin>(
 ) {
     let socket = socket.as_ref();
     let mut shutdown = pin!(shutdown);
+    let mut told = String::new();
     loop {
         let (end, synchronized) =
             connect_and_serve(socket, identity, plugin.clone(), shutdown.as_mut()).await;
-        plugin.disconnected(&end).await;
+        if synchronized {
+            backoff.reset();
+            told.clear();
+        }
+        // A runtime that is away for an hour is one piece of news, not thousands.
+        let text = end.to_string();
+        if text != told {
+            plugin.disconnected(&end).await;
+            told = text;
+        }
         if matches!(end, End::Stopped) {
             return;
         }
-        if synchronized {
-            backoff.reset();
-        }
-        let delay = backoff.next_delay();
-        tracing::warn!(%identity, %end, ?delay, "NRI connection ended, connecting again");
+        tracing::debug!(%identity, %end, "no NRI connection");
         tokio::select! {
             biased;
             () = shutdown.as_mut() => return,
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep(backoff.next_delay()) => {}
         }
     }
 }
