@@ -94,7 +94,10 @@ pub fn run(run: &Run) -> Result<bool> {
 }
 
 /// The project's root: the nearest folder upwards of here that has the VM in it.
-fn project() -> Result<PathBuf> {
+///
+/// # Errors
+/// There is none.
+pub fn project() -> Result<PathBuf> {
     let here = std::env::current_dir().context("the current folder")?;
     here.ancestors()
         .find(|folder| folder.join("integration/vm/run").is_file())
@@ -102,7 +105,11 @@ fn project() -> Result<PathBuf> {
         .with_context(|| format!("{} is not inside the project", here.display()))
 }
 
-fn payload(project: &Path) -> Result<PathBuf> {
+/// The folder with the project's programs and the images.
+///
+/// # Errors
+/// Not everything was built.
+pub fn payload(project: &Path) -> Result<PathBuf> {
     let output = Command::new(project.join("integration/payload"))
         .output()
         .context("integration/payload")?;

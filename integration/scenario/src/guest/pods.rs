@@ -198,6 +198,15 @@ impl Pods {
         Ok(self.created(&name.pod, &name.container)?.id.clone())
     }
 
+    /// The process id of a container's init on the node.
+    pub async fn pid(&self, name: &ContainerName) -> Result<u32> {
+        let id = self.id(name)?;
+        self.client
+            .pid(&id)
+            .await
+            .map_err(|Refused(text)| anyhow!("{name}: {text}"))
+    }
+
     /// Runs a line in a container.
     pub async fn exec(
         &self,

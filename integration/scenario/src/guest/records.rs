@@ -37,7 +37,10 @@ impl Records {
     }
 
     /// The records written since the last call. A line without its end is left for the next time.
-    fn read(&mut self) -> Result<Vec<Value>> {
+    ///
+    /// # Errors
+    /// The log can't be read, or a line of it is no JSON.
+    pub fn read(&mut self) -> Result<Vec<Value>> {
         let Ok(mut file) = File::open(&self.path) else {
             return Ok(Vec::new());
         };
