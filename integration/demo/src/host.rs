@@ -1,0 +1,133 @@
+//! Where the demo runs: here, or in the test VM.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use varmor_scenario::host::{payload, project};
+
+use crate::{node, place, story};
+
+/// What the caller asks for.
+pub struct Wish {
+    /// The VM's kernel.
+    pub kernel: String,
+    /// The VM's containerd.
+    pub containerd: String,
+    /// The VM in any case.
+    pub vm: bool,
+}
+
+/// Boot, demo and end, in emulation on a busy machine.
+const VM_SECONDS: u32 = 400;
+
+/// Decides, says why, and runs; true when every verdict was the expected one.
+///
+/// # Errors
+/// Something else than a verdict failed.
+pub fn run(wish: &Wish) -> Result<bool> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "needs root: it starts a containerd and loads kernel policies"
+    );
+    let project = project()?;
+    let payload = payload(&project)?;
+    let logs = project.join("target/demo/logs");
+    let why_not = match wish.vm {
+        true => "as you asked".to_owned(),
+        false => match here(&project, &payload, &logs)? {
+            Ok(passed) => return Ok(passed),
+            Err(why) => why,
+        },
+    };
+    println!("Running in the test VM: {why_not}.");
+    in_vm(wish, &project, &payload)
+}
+
+/// The inner error says why this machine won't do.
+fn here(project: &Path, payload: &Path, logs: &Path) -> Result<Result<bool, String>> {
+    if let Err(why) = place::kernel()? {
+        return Ok(Err(why));
+    }
+    let containerd = match printed(&project.join("integration/native-containerd")) {
+        Ok(folder) => folder,
+        Err(error) => {
+            return Ok(Err(format!(
+                "no containerd 2.1 for this machine ({error:#})"
+            )));
+        }
+    };
+    let programs = node::Programs {
+        containerd: Some(containerd.into()),
+        ours: payload.join("bin"),
+        images: payload.join("images"),
+        logs: logs.to_owned(),
+    };
+    match node::Node::start(&programs) {
+        Ok(node) => {
+            println!(
+                "Running on this machine: its kernel takes the BPF programs and has AppArmor."
+            );
+            story::tell(node, &programs).map(Ok)
+        }
+        Err(error) => Ok(Err(format!("{error:#}"))),
+    }
+}
+
+fn in_vm(wish: &Wish, project: &Path, payload: &Path) -> Result<bool> {
+    let parent = project.join("target/demo");
+    std::fs::create_dir_all(&parent)?;
+    let share = tempfile::Builder::new()
+        .prefix("share-")
+        .tempdir_in(&parent)
+        .context("the shared folder")?;
+    let program = std::env::current_exe().context("this program's path")?;
+    std::fs::copy(&program, share.path().join("demo"))
+        .with_context(|| program.display().to_string())?;
+    let mut vm = Command::new(project.join("integration/vm/run"));
+    vm.args([
+        "--kernel",
+        &wish.kernel,
+        "--timeout",
+        &VM_SECONDS.to_string(),
+        "--share",
+    ])
+    .arg(share.path())
+    .arg("--payload")
+    .arg(payload)
+    .args(["--", "/share/demo", "play", "--programs", "/opt/varmor/bin"])
+    .args(["--images", "/opt/varmor/images", "--logs", "/share/logs"]);
+    match wish.containerd.as_str() {
+        "2.1" => {}
+        "1.7" => drop(vm.args(["--containerd", "/opt/containerd-1.7/bin"])),
+        other => bail!("--containerd {other}: the VM has 2.1 and 1.7"),
+    }
+    let status = vm.status().context("integration/vm/run")?;
+    if !status.success() {
+        let kept = share.keep();
+        println!(
+            "Logs of containerd and the daemon: {}",
+            kept.join("logs").display()
+        );
+    }
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        Some(124) => bail!("the VM took longer than {VM_SECONDS} s"),
+        _ => bail!("the run in the VM broke off ({status})"),
+    }
+}
+
+/// The one line that a script prints.
+fn printed(script: &Path) -> Result<String> {
+    let output = Command::new(script)
+        .output()
+        .with_context(|| script.display().to_string())?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        script.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
