@@ -91,10 +91,13 @@ pub struct Config {
     pub apparmor: Option<String>,
     /// `linux.seccomp`, not yet parsed; null is none.
     pub seccomp: Option<Box<RawValue>>,
+    /// `hooks`, not yet parsed; null is none.
+    pub hooks: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct WireConfig {
+    hooks: Option<Box<RawValue>>,
     annotations: Option<BTreeMap<String, String>>,
     process: Option<WireProcess>,
     linux: Option<WireLinux>,
@@ -131,6 +134,7 @@ impl Config {
                 .and_then(|process| process.apparmor_profile)
                 .filter(|name| !name.is_empty()),
             seccomp: wire.linux.and_then(|linux| linux.seccomp),
+            hooks: wire.hooks,
         })
     }
 }

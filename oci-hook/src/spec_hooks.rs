@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// File name by which a hook of ours is recognised, wherever it is installed.
@@ -47,6 +48,15 @@ pub fn add_hooks(spec: &mut Value, hook: &Path, options: &[String]) -> Result<()
         list.push(json!({"path": hook, "args": arguments, "timeout": TIMEOUT}));
     }
     Ok(())
+}
+
+/// Whether `hooks` of a configuration has ours at createRuntime.
+pub fn runs_hook(hooks: &RawValue) -> bool {
+    let hooks: Value = serde_json::from_str(hooks.get()).unwrap_or_default();
+    hooks
+        .get("createRuntime")
+        .and_then(Value::as_array)
+        .is_some_and(|list| list.iter().any(is_ours))
 }
 
 /// The member `name`, made when it is missing or null.
@@ -106,6 +116,23 @@ mod tests {
                 "poststop": [{"path": HOOK, "args": ["varmor-oci-hook", "--bpf-dir", "/b", "poststop"], "timeout": 10}],
             }})
         );
+    }
+
+    #[test]
+    fn a_hook_of_ours_is_recognised() {
+        let runs = |json: &str| runs_hook(&RawValue::from_string(json.to_owned()).unwrap());
+        assert!(runs(
+            r#"{"createRuntime": [{"path": "/x"}, {"path": "/any/varmor-oci-hook"}]}"#
+        ));
+        for json in [
+            "[]",
+            "{}",
+            r#"{"createRuntime": {}}"#,
+            r#"{"createRuntime": [{"path": "/varmor-oci-hook/x", "args": ["varmor-oci-hook"]}, {}, 7]}"#,
+            r#"{"poststop": [{"path": "/varmor-oci-hook"}]}"#,
+        ] {
+            assert!(!runs(json), "{json}");
+        }
     }
 
     #[test]

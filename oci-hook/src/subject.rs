@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use varmor_node_state::{ContainerId, NodeState};
-use varmor_policy::index::PolicyIndex;
+use serde::Deserialize;
+use varmor_node_state::{ContainerId, NodeState, StateError};
 use varmor_policy::matching::OptIn;
 use varmor_policy::plan::PolicyRef;
 
@@ -121,24 +121,28 @@ fn cri(state: &NodeState, annotations: &BTreeMap<String, String>) -> Origin {
 }
 
 /// Whether a container without CRI wants protection. Where no label is asked for, the default one is: a node's own
-/// containers must not be stopped by a policy for every pod.
-pub fn asks(index: &PolicyIndex, subject: &Subject) -> bool {
-    match &index.opt_in.0 {
-        Some(_) => subject
-            .labels
-            .as_ref()
-            .is_some_and(|labels| index.opt_in.holds(labels)),
-        None => asks_by_default_label(subject),
+/// containers must not be stopped by a policy for every pod. Without an index nothing is asked for.
+///
+/// # Errors
+/// The index can't be believed, and the container has the label that is the default.
+pub fn asks(state: &NodeState, subject: &Subject) -> Result<bool, StateError> {
+    /// The policies are skipped: most containers do not ask.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Head {
+        opt_in: OptIn,
     }
-}
-
-/// Whether a container's labels ask for protection with the label that is the default.
-pub fn asks_by_default_label(subject: &Subject) -> bool {
-    let default = OptIn::default();
-    subject
-        .labels
-        .as_ref()
-        .is_some_and(|labels| default.holds(labels))
+    let labels = subject.labels.as_ref();
+    let by_default = labels.is_some_and(|labels| OptIn::default().holds(labels));
+    match state.load_index::<Head>() {
+        Ok(Some(Head {
+            opt_in: OptIn(None),
+        })) => Ok(by_default),
+        Ok(Some(Head { opt_in })) => Ok(labels.is_some_and(|labels| opt_in.holds(labels))),
+        Ok(None) => Ok(false),
+        Err(error) if by_default => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// A policy's kind and name, for a sentence.

@@ -1,11 +1,13 @@
 //! Whether a container may start, and with which binding: files in, a decision out.
 
-use varmor_node_state::{BpfDemand, ContainerId, Marker, NodeState, ProfileName, seccomp_digest};
+use varmor_node_state::{
+    BpfDemand, ContainerId, Marker, NodeState, ProfileName, StateError, seccomp_digest,
+};
 use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
 use varmor_policy::plan::PolicyRef;
 
 use crate::oci::Config;
-use crate::subject::{Origin, Subject, asks, asks_by_default_label, origin, policy_words};
+use crate::subject::{Origin, Subject, asks, origin, policy_words};
 
 /// What becomes of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,26 +118,27 @@ fn alone(state: &NodeState, id: &ContainerId, config: &Config) -> Decision {
         &config.annotations,
         crate::subject::DEFAULT_NAMESPACE,
     );
-    if origin == Origin::Sandbox {
-        return Decision::Start(Bind::Nothing);
+    let unknown = |error: StateError| {
+        Decision::Refuse(format!(
+            "varmor-nri refused container {id}: it did not prepare this container, and which policies there are can't be \
+             known ({error}); start varmor-nri, which writes that file anew, or remove the file to start containers \
+             unprotected until then"
+        ))
+    };
+    match &origin {
+        Origin::Sandbox => return Decision::Start(Bind::Nothing),
+        Origin::Other(subject) => match asks(state, subject) {
+            Ok(true) => {}
+            Ok(false) => return Decision::Start(Bind::Nothing),
+            Err(error) => return unknown(error),
+        },
+        Origin::Cri(_) | Origin::CriUnknown { .. } => {}
     }
     let index: PolicyIndex = match state.load_index() {
         Ok(Some(index)) => index,
         // The daemon has never run on this node.
         Ok(None) => return Decision::Start(Bind::Nothing),
-        Err(error) => {
-            // A container without CRI is only looked at when it says that it wants to be.
-            if let Origin::Other(subject) = &origin
-                && !asks_by_default_label(subject)
-            {
-                return Decision::Start(Bind::Nothing);
-            }
-            return Decision::Refuse(format!(
-                "varmor-nri refused container {id}: it did not prepare this container, and which policies there are \
-                 can't be known ({error}); start varmor-nri, which writes that file anew, or remove \
-                 the file to start containers unprotected until then"
-            ));
-        }
+        Err(error) => return unknown(error),
     };
     match origin {
         Origin::Sandbox => Decision::Start(Bind::Nothing),
@@ -146,7 +149,6 @@ fn alone(state: &NodeState, id: &ContainerId, config: &Config) -> Decision {
             ),
             "start varmor-nri and use a containerd of 1.7 or later",
         ),
-        Origin::Other(subject) if !asks(&index, &subject) => Decision::Start(Bind::Nothing),
         Origin::Other(subject) => judge(
             &index,
             &subject,

@@ -13,8 +13,8 @@ use varmor_policy::seccomp_merge::{self, MergeError};
 
 use super::json_file::{JsonFile, JsonFileError};
 use crate::oci::{Config, OciError};
-use crate::spec_hooks::{SpecShapeError, add_hooks, object};
-use crate::subject::{Origin, Subject, asks, asks_by_default_label, origin, policy_words};
+use crate::spec_hooks::{SpecShapeError, add_hooks, object, runs_hook};
+use crate::subject::{Origin, Subject, asks, origin, policy_words};
 
 /// The container can't be put under its policy, and `failurePolicy` is Fail or can't be known.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +85,17 @@ pub fn protect(
 ) -> Result<Protected, ProtectError> {
     let state = places.state;
     // Most containers are none of the wrapper's business: the few fields that tell are read first.
-    let annotations = Config::load(bundle)?.annotations;
-    let subject = match origin(state, id, &annotations, namespace) {
+    let config = Config::load(bundle)?;
+    let subject = match origin(state, id, &config.annotations, namespace) {
         Origin::Sandbox => return Ok(Protected::Untouched),
-        // The daemon has prepared it, and the hook is in its specification.
+        // The daemon has prepared it. The hook checks that, and it is the daemon that adds the hook: see to it.
         Origin::Cri(_) | Origin::CriUnknown { .. } if state.load_marker(id)?.is_some() => {
-            return Ok(Protected::Untouched);
+            let hooked = config.hooks.is_some_and(|hooks| runs_hook(&hooks));
+            return if hooked {
+                Ok(Protected::Untouched)
+            } else {
+                with_hooks(places, bundle)
+            };
         }
         // Which pod it is can't be known here: the hook refuses it, or lets it pass.
         Origin::CriUnknown { .. } => return with_hooks(places, bundle),
@@ -108,15 +113,12 @@ pub fn protect(
     };
     // Ids outside CRI are chosen by people and used again: a marker that is there is another container's.
     state.remove_marker(id)?;
-    let index: PolicyIndex = match state.load_index() {
-        Ok(Some(index)) => index,
-        Ok(None) => return Ok(Protected::Untouched),
-        Err(error) if asks_by_default_label(&subject) => return Err(error.into()),
-        Err(_) => return Ok(Protected::Untouched),
-    };
-    if !asks(&index, &subject) {
+    if !asks(state, &subject)? {
         return Ok(Protected::Untouched);
     }
+    let Some(index) = state.load_index::<PolicyIndex>()? else {
+        return Ok(Protected::Untouched);
+    };
     match could(&index, &subject) {
         Could::Yes(policy) | Could::Unknown(policy) => {
             under_policy(places, id, bundle, &subject, &index, policy)

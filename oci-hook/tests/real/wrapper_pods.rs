@@ -46,10 +46,28 @@ fn sandboxes_and_what_the_daemon_prepared_are_left_alone() {
     executed(&node, &create(&node));
     let prepared = marker(&node).unwrap();
     save_sandbox(&node, "web");
+    let mut config = pod("container");
+    config["hooks"] = serde_json::json!({"createRuntime": [{"path": "/opt/varmor-oci-hook"}]});
+    node.write_config(&config);
+    executed(&node, &create(&node));
+    assert_eq!(node.config(), config);
+    assert_eq!(marker(&node).unwrap(), prepared);
+
+    // The marker is there, the daemon's hook got lost: what is wrong must be found.
     node.write_config(&pod("container"));
     executed(&node, &create(&node));
-    assert_eq!(node.config(), pod("container"));
-    assert_eq!(marker(&node).unwrap(), prepared);
+    assert_eq!(
+        node.config()["hooks"]["createRuntime"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let output = node.hook("createRuntime", &node.oci_state("abc", 1));
+    assert!(
+        sentence(&output).contains("demands AppArmor profile"),
+        "{output:?}"
+    );
 }
 
 #[test]
