@@ -53,7 +53,7 @@ scenarios: build ## runs all scenarios, and those of the demo on every kernel an
 test: lint unit scenarios ## everything there is
 
 demo: build ## shows a policy taking hold of a running pod, step by step
-	integration/demo/demo.sh
+	@target/release/demo --kernel $(KERNEL) --containerd $(CONTAINERD)
 
 bench: build ## measures what the enforcement costs
 	target/release/varmor-bench

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::evidence::PROFILE;
 use crate::place::remove_pins;
 
 /// Sockets, policies, and what a reboot ends.
@@ -14,6 +15,8 @@ pub const RUN: &str = "/run/varmor-demo";
 /// Images and containers.
 const STATE: &str = "/var/lib/varmor-demo";
 const PINS: &str = "/sys/fs/bpf/varmor-demo";
+
+const APPARMOR: &str = "/sys/kernel/security/apparmor";
 
 /// Longer than any part of the node took to come up, in emulation.
 const UP: Duration = Duration::from_secs(90);
@@ -100,6 +103,10 @@ impl<'a> Node<'a> {
             containerd: None,
             daemon: None,
         };
+        ensure!(
+            Path::new(RUN).exists() || !is_loaded(PROFILE),
+            "the AppArmor profile {PROFILE} is in use: a policy demo/demo is in force on this machine"
+        );
         // What a run that was killed left behind.
         node.sweep()?;
         for folder in [RUN, STATE] {
@@ -265,6 +272,9 @@ impl<'a> Node<'a> {
 
     fn sweep(&self) -> Result<()> {
         end_shims()?;
+        if Path::new(RUN).exists() && is_loaded(PROFILE) {
+            fs::write(format!("{APPARMOR}/.remove"), PROFILE).context("removing the AppArmor profile")?;
+        }
         remove_pins(Path::new(PINS))?;
         unmount_all()?;
         for folder in [RUN, STATE] {
@@ -285,6 +295,12 @@ impl Drop for Node<'_> {
             }
         }
     }
+}
+
+/// Whether the kernel has an AppArmor profile of this name.
+fn is_loaded(profile: &str) -> bool {
+    let profiles = fs::read_to_string(format!("{APPARMOR}/profiles")).unwrap_or_default();
+    profiles.lines().any(|line| line.split(' ').next() == Some(profile))
 }
 
 fn in_run(name: &str) -> String {
