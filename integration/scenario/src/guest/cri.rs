@@ -14,7 +14,7 @@ use k8s_cri::v1::{
     LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
     LinuxSandboxSecurityContext, Mount, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile,
-    StartContainerRequest, StopPodSandboxRequest,
+    StartContainerRequest, StopPodSandboxRequest, VersionRequest,
 };
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -65,6 +65,21 @@ impl Client {
                     }
                 }));
         Ok(Self(RuntimeServiceClient::new(channel)))
+    }
+
+    /// Waits until the runtime answers, as it does not at once after a restart.
+    pub async fn ready(&self) -> Result<(), Refused> {
+        let request = || VersionRequest {
+            version: "v1".into(),
+        };
+        for _ in 0..100 {
+            if self.0.clone().version(request()).await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.0.clone().version(request()).await?;
+        Ok(())
     }
 
     /// Makes a pod's sandbox and gives its id.
@@ -237,7 +252,12 @@ pub fn sandbox_config(
             namespace: pod.namespace.clone(),
             attempt,
         }),
-        hostname: pod.name.clone(),
+        // With the node's network comes the node's name.
+        hostname: if pod.host_network {
+            String::new()
+        } else {
+            pod.name.clone()
+        },
         log_directory: log_directory.display().to_string(),
         dns_config: Some(DnsConfig {
             servers: vec!["10.88.0.1".into()],

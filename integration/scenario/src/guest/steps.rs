@@ -22,6 +22,7 @@ pub struct Node {
     containerd: Containerd,
     /// None in a baseline.
     daemon: Option<Daemon>,
+    client: Client,
     pods: Pods,
     policies: Policies,
     records: Records,
@@ -37,13 +38,14 @@ impl Node {
         repeat: Option<u32>,
     ) -> Self {
         let (pods, policies, records) = (
-            Pods::new(client),
+            Pods::new(client.clone()),
             Policies::default(),
             Records::new(VIOLATIONS),
         );
         Self {
             containerd,
             daemon,
+            client,
             pods,
             policies,
             records,
@@ -226,6 +228,10 @@ impl Node {
         match (service, &mut self.daemon) {
             (Service::Containerd, daemon) => {
                 self.containerd.signal(signal)?;
+                if matches!(signal, Signal::Restart | Signal::Start | Signal::Continue) {
+                    let ready = self.client.ready().await;
+                    ready.map_err(|Refused(text)| anyhow!("containerd does not answer: {text}"))?;
+                }
                 match daemon {
                     Some(daemon) if daemon.answers() && signal != Signal::Kill => {
                         daemon.ready().await
