@@ -1,0 +1,406 @@
+//! The whole way in a real kernel, as root in the test VM: load, adopt, bind, refuse, report, mark what runs, replace.
+//!
+//! `smoke [MISSING...]`: the hooks that may be reported as missing on this kernel; others end it with status 1.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use varmor_bpf_abi::layout::{ABI_VERSION, CONTAINER_ACTIVE, Meta, Plain};
+use varmor_bpf_abi::sys::{ANY, Map};
+use varmor_bpf_abi::{pins, procfs};
+use varmor_ebpf::{
+    Action, Binding, Enforcer, Event, FileOperation, LoadOptions, Violation, ViolationReader,
+    container_key, profile_key,
+};
+use varmor_policy::automata::compile_paths;
+use varmor_policy::pattern::Pattern;
+use varmor_policy::plan::automaton::{PERM_EXEC, PERM_READ, PERM_WRITE, PathVerdict};
+use varmor_policy::plan::bpf::BpfProfile;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const PROFILE: &str = "varmor-demo-smoke";
+const DIR: &str = "/tmp/smoke";
+
+/// A profile that denies and reports these permissions on these patterns.
+fn profile(rules: &[(&str, u16)]) -> Result<BpfProfile> {
+    let mut patterns = Vec::new();
+    for (pattern, permissions) in rules {
+        let verdict = PathVerdict {
+            deny: *permissions,
+            audit: *permissions,
+            ..PathVerdict::default()
+        };
+        patterns.push((Pattern::path(pattern)?, verdict));
+    }
+    let automata = compile_paths(&patterns)?;
+    Ok(BpfProfile {
+        forward: automata.forward,
+        backward: automata.backward,
+        ..BpfProfile::default()
+    })
+}
+
+/// A shell in a mount namespace of its own that runs the lines it is sent and answers with their exit status.
+struct Container {
+    id: &'static str,
+    child: Child,
+}
+
+impl Container {
+    /// Starts as far as a runtime's init gets before its execve: with `unshare` done.
+    fn create(id: &'static str) -> Result<Self> {
+        // The shell waits for a line before it executes the one that answers.
+        let wait =
+            r#"read go; exec sh -c 'while read line; do sh -c "$line"; echo "status $?"; done'"#;
+        let child = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", wait])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let container = Self { id, child };
+        let own = procfs::mount_namespace(std::process::id())?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while procfs::mount_namespace(container.child.id())? == own {
+            until(deadline, "unshare makes a namespace")?;
+        }
+        // The namespace is made before unshare executes the shell; binding now would take that execve for init's.
+        while !fs::read_to_string(format!("/proc/{}/cmdline", container.child.id()))?
+            .starts_with("sh\0")
+        {
+            until(deadline, "unshare executes a shell")?;
+        }
+        Ok(container)
+    }
+
+    fn binding(&self) -> Result<Binding<'static>> {
+        Ok(Binding {
+            container_id: self.id,
+            init_tgid: self.child.id(),
+            mntns: procfs::mount_namespace(self.child.id())?,
+            profile_key: profile_key(PROFILE),
+            addresses: &[],
+        })
+    }
+
+    fn send(&mut self, line: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().ok_or("no stdin")?;
+        writeln!(stdin, "{line}")?;
+        Ok(stdin.flush()?)
+    }
+
+    /// Runs a line and tells its exit status.
+    fn run(&mut self, line: &str) -> Result<i32> {
+        self.send(line)?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<i32> {
+        let stdout = self.child.stdout.as_mut().ok_or("no stdout")?;
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        loop {
+            stdout.read_exact(&mut byte)?;
+            answer.push(byte[0]);
+            if let Some(at) = answer.windows(7).position(|window| window == b"status ")
+                && byte[0] == b'\n'
+            {
+                return Ok(String::from_utf8_lossy(&answer[at + 7..]).trim().parse()?);
+            }
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits a moment for something, unless it took too long.
+fn until(deadline: Instant, what: &str) -> Result<()> {
+    std::thread::sleep(Duration::from_millis(20));
+    if Instant::now() < deadline {
+        Ok(())
+    } else {
+        Err(format!("timed out waiting until {what}").into())
+    }
+}
+
+fn check(holds: bool, what: &str) -> Result<()> {
+    println!("{} {what}", if holds { "ok  " } else { "FAIL" });
+    if holds { Ok(()) } else { Err(what.into()) }
+}
+
+fn reports(reader: &mut ViolationReader) -> Result<Vec<Violation>> {
+    let mut all = Vec::new();
+    while let Some(report) = reader.next_violation() {
+        all.push(report?);
+    }
+    Ok(all)
+}
+
+fn load(
+    pin_dir: &Path,
+    may_miss: &BTreeSet<String>,
+) -> Result<(Enforcer, varmor_ebpf::LoadReport)> {
+    let start = Instant::now();
+    let (enforcer, report) = Enforcer::load(&LoadOptions {
+        pin_dir: pin_dir.to_owned(),
+    })?;
+    println!(
+        "     {:?}: attached {}, adopted {}, removed {:?}, in {:?}",
+        report.variant,
+        report.attached.len(),
+        report.adopted.len(),
+        report.removed,
+        start.elapsed()
+    );
+    for missing in &report.missing {
+        println!("     {missing}");
+    }
+    let unexpected: Vec<_> = report
+        .missing
+        .iter()
+        .filter(|missing| !may_miss.contains(missing.hook))
+        .collect();
+    check(
+        unexpected.is_empty(),
+        "every hook is in use that this kernel has",
+    )?;
+    Ok((enforcer, report))
+}
+
+fn main() -> Result<()> {
+    let may_miss: BTreeSet<String> = std::env::args().skip(1).collect();
+    let pin_dir = Path::new(pins::DIR);
+    fs::create_dir_all(DIR)?;
+    for file in ["secret", "open", "later"] {
+        fs::write(format!("{DIR}/{file}"), file)?;
+    }
+
+    let (mut enforcer, first) = load(pin_dir, &may_miss)?;
+    check(
+        first.adopted.is_empty() && !first.attached.is_empty(),
+        "the first load attaches",
+    )?;
+    let mut reader = enforcer.violations()?;
+
+    let mut verified: Vec<_> = aya::programs::loaded_programs()
+        .filter_map(std::result::Result::ok)
+        .collect();
+    verified.sort_by_key(|program| program.verified_instruction_count());
+    for program in verified {
+        let instructions = program.verified_instruction_count().unwrap_or_default();
+        println!(
+            "     {:>7} instructions verified: {}",
+            instructions,
+            program.name_as_str().unwrap_or("?")
+        );
+    }
+
+    refused_from_the_first_execve(&mut enforcer, &mut reader)?;
+    let mut running = marked_while_it_runs(&mut enforcer)?;
+    updated_live(&mut enforcer, &mut running)?;
+    drop(enforcer);
+    check(
+        running.run("cat /tmp/smoke/later >/dev/null 2>&1")? != 0,
+        "still refused without a loader",
+    )?;
+
+    let (enforcer, second) = load(pin_dir, &may_miss)?;
+    let attached_again: Vec<_> = second
+        .attached
+        .iter()
+        .filter(|name| first.attached.contains(name))
+        .collect();
+    check(attached_again.is_empty(), "the second load adopts")?;
+    check(second.adopted == first.attached, "and adopts everything")?;
+    drop(enforcer);
+
+    replaced_without_a_gap(pin_dir, &mut running, &may_miss, first.attached.len())?;
+    let enforcer = Enforcer::open(pin_dir)?;
+    println!("     {:?}", enforcer.counters()?);
+    check(
+        enforcer.counters()?.no_profile == 0,
+        "no container was without its profile",
+    )?;
+    Ok(())
+}
+
+fn refused_from_the_first_execve(
+    enforcer: &mut Enforcer,
+    reader: &mut ViolationReader,
+) -> Result<()> {
+    enforcer.set_profile(
+        PROFILE,
+        &profile(&[
+            ("/tmp/smoke/secret", PERM_READ),
+            ("/**/forbidden", PERM_EXEC),
+        ])?,
+    )?;
+    let mut container = Container::create("bound")?;
+    let binding = container.binding()?;
+    enforcer.bind(&binding)?;
+    container.send("go")?;
+    check(
+        container.run("cat /tmp/smoke/open >/dev/null")? == 0,
+        "a file without a rule is readable",
+    )?;
+    let state = enforcer
+        .bindings()
+        .state(container_key(container.id))?
+        .ok_or("no state")?;
+    check(
+        state.state == CONTAINER_ACTIVE && state.mntns_seq != 0,
+        "the container became ACTIVE at its execve",
+    )?;
+    reports(reader)?;
+    check(
+        container.run("cat /tmp/smoke/secret >/dev/null 2>&1")? != 0,
+        "a denied file is not",
+    )?;
+    let found = reports(reader)?;
+    for report in &found {
+        println!("     {report:?}");
+    }
+    let path = "/tmp/smoke/secret".into();
+    let event = Event::File {
+        operation: FileOperation::Open,
+        permissions: u32::from(PERM_READ),
+        path,
+    };
+    let expected = |report: &Violation| {
+        (
+            report.container,
+            report.profile,
+            report.mntns,
+            report.action,
+            report.comm.to_str(),
+        ) == (
+            container_key("bound"),
+            profile_key(PROFILE),
+            binding.mntns,
+            Action::Denied,
+            Some("cat"),
+        ) && report.event == event
+    };
+    check(
+        found.len() == 1 && expected(&found[0]),
+        "and it is reported once, by its path",
+    )?;
+    let copied = "cp /bin/true /tmp/smoke/forbidden && /tmp/smoke/forbidden 2>/dev/null";
+    check(
+        container.run(copied)? == 126,
+        "a denied program is not executed",
+    )?;
+    check(
+        container.run("unshare -m cat /tmp/smoke/secret >/dev/null 2>&1")? != 0,
+        "unshare does not help",
+    )?;
+    check(
+        fs::read(format!("{DIR}/secret")).is_ok(),
+        "the host may read the file",
+    )?;
+    enforcer.unbind(container.id)?;
+    check(
+        container.run("cat /tmp/smoke/secret >/dev/null")? == 0,
+        "an unbound container may, too",
+    )?;
+    Ok(())
+}
+
+fn marked_while_it_runs(enforcer: &mut Enforcer) -> Result<Container> {
+    let mut container = Container::create("running")?;
+    container.send("go")?;
+    check(
+        container.run("cat /tmp/smoke/secret >/dev/null")? == 0,
+        "before it is bound, a container reads the file",
+    )?;
+    // A child in a namespace of its own is found as the child of a marked task.
+    check(
+        container.run("setsid sh -c 'unshare -m sleep 1000 & wait' & sleep 1")? == 0,
+        "a child left the namespace",
+    )?;
+    let marked = enforcer.mark_running(&container.binding()?)?;
+    println!("     {marked:?}");
+    check(
+        marked.tasks >= 2 && marked.passes >= 2,
+        "its tasks were marked",
+    )?;
+    check(
+        container.run("cat /tmp/smoke/secret >/dev/null 2>&1")? != 0,
+        "marked, it does not",
+    )?;
+    let again = enforcer.mark_running(&container.binding()?)?;
+    check(
+        again.tasks == 0 && again.passes == 1,
+        "a second time there is nothing to mark",
+    )?;
+    Ok(container)
+}
+
+fn updated_live(enforcer: &mut Enforcer, container: &mut Container) -> Result<()> {
+    check(
+        container.run("cat /tmp/smoke/later >/dev/null")? == 0,
+        "a file without a rule is readable",
+    )?;
+    enforcer.set_profile(
+        PROFILE,
+        &profile(&[("/tmp/smoke/later", PERM_READ | PERM_WRITE)])?,
+    )?;
+    check(
+        container.run("cat /tmp/smoke/later >/dev/null 2>&1")? != 0,
+        "a new rule holds at once",
+    )?;
+    check(
+        container.run("cat /tmp/smoke/secret >/dev/null")? == 0,
+        "an old one does not",
+    )?;
+    enforcer.set_container_profile(container.id, 0)?;
+    check(
+        container.run("cat /tmp/smoke/later >/dev/null")? == 0,
+        "without a profile it is readable",
+    )?;
+    enforcer.set_container_profile(container.id, profile_key(PROFILE))?;
+    Ok(())
+}
+
+/// Loads as another build would, while the container tries without end.
+fn replaced_without_a_gap(
+    pin_dir: &Path,
+    container: &mut Container,
+    may_miss: &BTreeSet<String>,
+    programs: usize,
+) -> Result<()> {
+    let meta = Map::open(&pin_dir.join(pins::META))?;
+    let old = Meta {
+        abi_version: ABI_VERSION,
+        pad: 0,
+        build: [7; 32],
+    };
+    meta.update(&0_u32.to_bytes(), &old.to_bytes(), ANY)?;
+    let attempts = "while [ ! -e /tmp/smoke/stop ]; do read x < /tmp/smoke/later && echo x >> /tmp/smoke/gap; \
+                    echo x >> /tmp/smoke/tries; done 2>/dev/null";
+    container.send(&format!("renice -n 19 $$ >/dev/null; {attempts}"))?;
+    let (_, report) = load(pin_dir, may_miss)?;
+    check(
+        report.attached.len() == programs && report.adopted.is_empty(),
+        "another build replaces every program",
+    )?;
+    fs::write("/tmp/smoke/stop", "")?;
+    container.answer()?;
+    let tries = fs::read("/tmp/smoke/tries").map_or(0, |tries| tries.len() / 2);
+    println!("     {tries} tries");
+    check(
+        tries > 0 && !Path::new("/tmp/smoke/gap").exists(),
+        "no try in between was allowed",
+    )?;
+    Ok(())
+}
