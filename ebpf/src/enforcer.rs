@@ -1,5 +1,6 @@
 //! The BPF enforcer of a node.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use varmor_bpf_abi::Maps;
@@ -7,6 +8,7 @@ use varmor_bpf_abi::binding::Binding;
 use varmor_policy::plan::bpf::BpfProfile;
 
 use crate::error::Error;
+use crate::host;
 use crate::load::{LoadOptions, LoadReport, load};
 use crate::mark::{Marked, mark_running};
 use crate::profile_tables::Generations;
@@ -16,12 +18,14 @@ use crate::tables::{Counters, Tables};
 /// The programs in force and their tables. Dropping it changes nothing: everything is pinned, and the next process that
 /// loads finds it again.
 ///
-/// One process at a time may write: the node daemon. The hook binds containers beside it.
+/// One process at a time can have one: the node daemon. The hook binds containers beside it.
 #[derive(Debug)]
 pub struct Enforcer {
     pin_dir: PathBuf,
     tables: Tables,
     generations: Generations,
+    /// Held, not used.
+    _lock: OwnedFd,
 }
 
 impl Enforcer {
@@ -33,21 +37,23 @@ impl Enforcer {
     /// The node lacks something that every rule needs, the pins are of another version, or the kernel refuses a program
     /// without which nothing can be enforced. What was in force before stays so.
     pub fn load(options: &LoadOptions) -> Result<(Self, LoadReport), Error> {
-        let (tables, report) = load(options)?;
-        Ok((Self::new(options.pin_dir.clone(), tables)?, report))
+        let (tables, lock, report) = load(options)?;
+        Ok((Self::new(options.pin_dir.clone(), tables, lock)?, report))
     }
 
     /// Opens the tables that are pinned in `pin_dir`, whatever programs are attached.
     pub fn open(pin_dir: &Path) -> Result<Self, Error> {
-        Self::new(pin_dir.to_owned(), Tables::open(pin_dir)?)
+        let tables = Tables::open(pin_dir)?;
+        Self::new(pin_dir.to_owned(), tables, host::lock(pin_dir)?)
     }
 
-    fn new(pin_dir: PathBuf, tables: Tables) -> Result<Self, Error> {
+    fn new(pin_dir: PathBuf, tables: Tables, lock: OwnedFd) -> Result<Self, Error> {
         let generations = Generations::collect(&tables)?;
         Ok(Self {
             pin_dir,
             tables,
             generations,
+            _lock: lock,
         })
     }
 

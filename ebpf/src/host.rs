@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
+use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -44,6 +45,12 @@ pub enum Error {
     /// The folder for the pins isn't on a bpffs.
     #[error("{} is not on a bpffs; mount one: mount -t bpf bpf {BPFFS}", path.display())]
     NotBpfFs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process writes the tables.
+    #[error("another process has loaded the BPF programs under {}: is varmor-nri running already?", path.display())]
+    Locked {
         /// The folder.
         path: PathBuf,
     },
@@ -141,6 +148,28 @@ pub fn prepare_pin_dir(dir: &Path) -> Result<(), Error> {
             .map_err(failed("set the mode of"))?;
     }
     Ok(())
+}
+
+/// Keeps other writers of the tables away until it is dropped, or this process ends: two would take what the other is
+/// writing for what an interrupted update left.
+pub fn lock(dir: &Path) -> Result<OwnedFd, Error> {
+    let failed = |source| Error::Io {
+        operation: "open",
+        path: dir.to_owned(),
+        source,
+    };
+    let folder: OwnedFd = fs::File::open(dir).map_err(failed)?.into();
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(error) => Err(Error::Io {
+            operation: "lock",
+            path: dir.to_owned(),
+            source: error.into(),
+        }),
+    }
 }
 
 fn on_bpffs(path: &Path) -> Result<bool, Error> {

@@ -1,6 +1,7 @@
 //! Bringing the programs into force, or finding that they are.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::programs::{Program as Loaded, ProgramError};
@@ -49,11 +50,13 @@ pub struct LoadReport {
 /// Programs that aren't in use, and why.
 type Unused = Vec<(&'static str, String)>;
 
-/// Checks the node, makes or takes over the pinned maps, and attaches what is not attached yet.
-pub fn load(options: &LoadOptions) -> Result<(Tables, LoadReport), Error> {
+/// Checks the node, makes or takes over the pinned maps, and attaches what is not attached yet. With the tables comes the
+/// lock that keeps other writers away.
+pub fn load(options: &LoadOptions) -> Result<(Tables, OwnedFd, LoadReport), Error> {
     let dir = &options.pin_dir;
     host::check_kernel()?;
     host::prepare_pin_dir(dir)?;
+    let lock = host::lock(dir)?;
     let (meta, found) = MetaTable::open(dir)?;
     let variant = Variant::of_this_kernel()?;
     if variant == Variant::ByPointer {
@@ -119,6 +122,7 @@ pub fn load(options: &LoadOptions) -> Result<(Tables, LoadReport), Error> {
     meta.set_build(variant.build())?;
     Ok((
         tables,
+        lock,
         LoadReport {
             variant,
             attached: loaded,

@@ -275,6 +275,14 @@ fn what_an_interrupted_update_left_is_collected() {
         .unwrap();
     assert_eq!(entries(&dir), (1, [4, 0, 0, 0], 3));
 
+    // A second writer would take the first one's unfinished work for what an interrupted update left.
+    let error = Enforcer::open(&dir).unwrap_err();
+    assert!(
+        error.to_string().contains("is varmor-nri running already?"),
+        "{error}"
+    );
+    drop(enforcer);
+
     // A new process finds the profile, deletes what nobody names, and can still replace and remove the profile.
     let mut enforcer = Enforcer::open(&dir).unwrap();
     assert_eq!(entries(&dir), (1, [3, 0, 0, 0], 2));
@@ -319,6 +327,13 @@ fn a_profile_in_use_stays() {
     );
     enforcer.unbind("c1").unwrap();
     assert_eq!(enforcer.bindings().containers().unwrap(), []);
+}
+
+#[test]
+fn the_daemon_can_share_its_parts_among_tasks() {
+    fn is_send<T: Send>() {}
+    is_send::<Enforcer>();
+    is_send::<varmor_ebpf::ViolationReader>();
 }
 
 #[test]
