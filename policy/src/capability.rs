@@ -104,7 +104,11 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 
 /// The names of the capabilities of a mask, in order of their numbers.
 pub fn names(mask: u64) -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter().enumerate().filter(move |(bit, _)| mask & (1 << bit) != 0).map(|(_, name)| name)
+    NAMES
+        .into_iter()
+        .enumerate()
+        .filter(move |(bit, _)| mask & (1 << bit) != 0)
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -113,8 +117,13 @@ mod tests {
 
     #[test]
     fn numbers_are_the_kernels() {
-        for (name, number) in [("chown", 0), ("net_raw", 13), ("sys_admin", 21), ("bpf", 39), ("checkpoint_restore", 40)]
-        {
+        for (name, number) in [
+            ("chown", 0),
+            ("net_raw", 13),
+            ("sys_admin", 21),
+            ("bpf", 39),
+            ("checkpoint_restore", 40),
+        ] {
             assert_eq!(mask(&[name]), 1 << number, "{name}");
         }
         assert_eq!(ALL, 0x1ff_ffff_ffff);

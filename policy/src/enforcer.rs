@@ -47,9 +47,14 @@ impl Enforcers {
         let mut set = Self::default();
         'names: while !rest.is_empty() {
             for enforcer in Enforcer::ALL {
-                if let Some(after) = rest.strip_prefix(enforcer.name().to_ascii_lowercase().as_str()) {
+                if let Some(after) =
+                    rest.strip_prefix(enforcer.name().to_ascii_lowercase().as_str())
+                {
                     if set.contains(enforcer) {
-                        return Err(format!("`{text}` names {} twice; write it once", enforcer.name()));
+                        return Err(format!(
+                            "`{text}` names {} twice; write it once",
+                            enforcer.name()
+                        ));
                     }
                     set.insert(enforcer);
                     rest = after;
@@ -120,7 +125,11 @@ impl serde::Serialize for Enforcers {
 impl<'de> serde::Deserialize<'de> for Enforcers {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-        if text.is_empty() { Ok(Self::default()) } else { Self::parse(&text).map_err(serde::de::Error::custom) }
+        if text.is_empty() {
+            Ok(Self::default())
+        } else {
+            Self::parse(&text).map_err(serde::de::Error::custom)
+        }
     }
 }
 
@@ -147,9 +156,21 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused() {
-        for text in ["", "AppAmorBPF", "xBPF", "BPF Seccomp", "BPF,Seccomp", "BPFBPF", "SELinux"] {
+        for text in [
+            "",
+            "AppAmorBPF",
+            "xBPF",
+            "BPF Seccomp",
+            "BPF,Seccomp",
+            "BPFBPF",
+            "SELinux",
+        ] {
             assert!(Enforcers::parse(text).is_err(), "{text}");
         }
-        assert!(Enforcers::parse("Secomp").expect_err("refused").contains("did you mean `Seccomp`"));
+        assert!(
+            Enforcers::parse("Secomp")
+                .expect_err("refused")
+                .contains("did you mean `Seccomp`")
+        );
     }
 }

@@ -58,26 +58,45 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(object: PolicyRef) -> Self {
-        Self { object, errors: Vec::new() }
+        Self {
+            object,
+            errors: Vec::new(),
+        }
     }
 
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.errors.push(PolicyError { object: self.object.clone(), field: field.into(), message: message.into() });
+        self.errors.push(PolicyError {
+            object: self.object.clone(),
+            field: field.into(),
+            message: message.into(),
+        });
     }
 
     pub(crate) fn finish<T>(self, value: T) -> Result<T, Vec<PolicyError>> {
-        if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
+        if self.errors.is_empty() {
+            Ok(value)
+        } else {
+            Err(self.errors)
+        }
     }
 }
 
 /// The candidate nearest to `word`, when it is near enough to be a likely slip of the pen.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     // A quadratic distance over a hostile megabyte would be a denial of service; no right name is that long.
     if word.len() > 128 {
         return None;
     }
     let limit = (word.len() / 3).max(2);
-    candidates.into_iter().map(|c| (distance(word, c), c)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
+    candidates
+        .into_iter()
+        .map(|c| (distance(word, c), c))
+        .filter(|(d, _)| *d <= limit)
+        .min()
+        .map(|(_, c)| c)
 }
 
 /// Levenshtein distance over bytes.
@@ -106,9 +125,19 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_suggested() {
-        let names = ["disable-write-etc", "disable-cap-net-raw", "mitigate-sa-leak"];
-        assert_eq!(nearest("disable-wirte-etc", names), Some("disable-write-etc"));
-        assert_eq!(nearest("mitigate-sa-leaks", names), Some("mitigate-sa-leak"));
+        let names = [
+            "disable-write-etc",
+            "disable-cap-net-raw",
+            "mitigate-sa-leak",
+        ];
+        assert_eq!(
+            nearest("disable-wirte-etc", names),
+            Some("disable-write-etc")
+        );
+        assert_eq!(
+            nearest("mitigate-sa-leaks", names),
+            Some("mitigate-sa-leak")
+        );
         assert_eq!(nearest("quite-another-thing", names), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), names), None);
     }

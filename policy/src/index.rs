@@ -1,7 +1,9 @@
 //! What the OCI hook needs to decide alone, when the daemon did not see a container: which pods could be selected.
 
 use crate::enforcer::Enforcers;
-use crate::matching::{OptIn, matches_pod, names_container, policy_covers_namespace, precedence, remove_opted_out};
+use crate::matching::{
+    OptIn, matches_pod, names_container, policy_covers_namespace, precedence, remove_opted_out,
+};
 use crate::plan::PolicyRef;
 use crate::types::PolicyObject;
 use serde::{Deserialize, Serialize};
@@ -48,7 +50,11 @@ impl PolicyIndex {
     ) -> Self {
         let mut policies: Vec<PolicyObject> = policies.into_iter().map(without_rules).collect();
         policies.sort_by(|a, b| precedence(a).cmp(&precedence(b)));
-        Self { opt_in, failure_policy, policies }
+        Self {
+            opt_in,
+            failure_policy,
+            policies,
+        }
     }
 
     /// Whether a policy could select a container; `labels` are the pod's, `None` when nobody knows them.
@@ -77,14 +83,17 @@ impl PolicyIndex {
         // In order of precedence: the first match that is certain decides, unless an uncertain one comes before it.
         for policy in &self.policies {
             let target = &policy.spec().target;
-            if !policy_covers_namespace(policy, namespace) || !names_container(target, container_name) {
+            if !policy_covers_namespace(policy, namespace)
+                || !names_container(target, container_name)
+            {
                 continue;
             }
             let matched = matches_pod(target, pod_name, labels);
             if matched == Some(false) {
                 continue;
             }
-            let mut enforcers = Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
+            let mut enforcers =
+                Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
             if let Some(annotations) = annotations {
                 remove_opted_out(&mut enforcers, annotations, container_name);
             }
@@ -104,7 +113,11 @@ fn without_rules(policy: &PolicyObject) -> PolicyObject {
     let mut policy = policy.clone();
     let (PolicyObject::Namespaced(body) | PolicyObject::Cluster(body)) = &mut policy;
     let rules = &mut body.spec.policy;
-    (rules.enhance_protect, rules.modeling_options, rules.defense_in_depth) = (None, None, None);
+    (
+        rules.enhance_protect,
+        rules.modeling_options,
+        rules.defense_in_depth,
+    ) = (None, None, None);
     rules.network_proxy_config = None;
     body.metadata.annotations = None;
     body.metadata.labels = None;
@@ -132,7 +145,10 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
     }
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn word(could: &Could) -> String {
@@ -162,10 +178,15 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
         ];
         let index = index(OptIn::default());
         let index: PolicyIndex =
-            serde_json::from_str(&serde_json::to_string(&index).expect("writes")).expect("reads back");
+            serde_json::from_str(&serde_json::to_string(&index).expect("writes"))
+                .expect("reads back");
         for (namespace, pod, labels, container, expected) in cases {
             let could = index.could_select(namespace, pod, labels, container);
-            assert_eq!(word(&could), expected, "{namespace}/{pod}/{container} {labels:?}");
+            assert_eq!(
+                word(&could),
+                expected,
+                "{namespace}/{pod}/{container} {labels:?}"
+            );
         }
     }
 
@@ -179,7 +200,13 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
     fn annotations_opt_out() {
         let out = labels(&[("container.bpf.security.beta.varmor.org/c", "unconfined")]);
         let pod = labels(&[("sandbox.varmor.org/enable", "true")]);
-        let could = index(OptIn::default()).could_select_annotated("demo", "web-1", Some(&pod), Some(&out), "c");
+        let could = index(OptIn::default()).could_select_annotated(
+            "demo",
+            "web-1",
+            Some(&pod),
+            Some(&out),
+            "c",
+        );
         assert_eq!(could, Could::No);
     }
 }

@@ -13,6 +13,7 @@ pub mod matching;
 pub mod pattern;
 pub mod plan;
 pub mod rules;
+pub mod seccomp_merge;
 pub mod syscalls;
 pub mod types;
 pub mod validate;

@@ -24,7 +24,10 @@ pub struct OptIn(
 
 impl Default for OptIn {
     fn default() -> Self {
-        Self(Some(("sandbox.varmor.org/enable".to_owned(), "true".to_owned())))
+        Self(Some((
+            "sandbox.varmor.org/enable".to_owned(),
+            "true".to_owned(),
+        )))
     }
 }
 
@@ -41,13 +44,17 @@ impl OptIn {
             Some((key, value)) if !key.is_empty() && !value.contains('=') => {
                 Ok(Self(Some((key.to_owned(), value.to_owned()))))
             }
-            _ => Err(format!("`{text}` is no label; write `key=value`, or nothing to ask for no label")),
+            _ => Err(format!(
+                "`{text}` is no label; write `key=value`, or nothing to ask for no label"
+            )),
         }
     }
 
     /// Whether a pod has opted in.
     pub fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.as_ref().is_none_or(|(key, value)| labels.get(key) == Some(value))
+        self.0
+            .as_ref()
+            .is_none_or(|(key, value)| labels.get(key) == Some(value))
     }
 }
 
@@ -80,18 +87,33 @@ pub enum Selection<'a> {
 /// The policy that holds for a container.
 ///
 /// Policies for kind Deployment, StatefulSet and DaemonSet select nothing here: see [`crate::validate::for_node`].
-pub fn select<'a>(policies: &'a [PolicyObject], facts: &ContainerFacts, opt_in: &OptIn) -> Selection<'a> {
+pub fn select<'a>(
+    policies: &'a [PolicyObject],
+    facts: &ContainerFacts,
+    opt_in: &OptIn,
+) -> Selection<'a> {
     if !opt_in.holds(&facts.pod_labels) {
         return Selection::NotSelected;
     }
-    let chosen = policies.iter().filter(|p| policy_matches(p, facts)).min_by_key(|p| precedence(p));
+    let chosen = policies
+        .iter()
+        .filter(|p| policy_matches(p, facts))
+        .min_by_key(|p| precedence(p));
     let Some(policy) = chosen else {
         return Selection::NotSelected;
     };
     // A text that names no enforcer is refused by validation, so nothing is lost by the default here.
     let mut enforcers = Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
-    remove_opted_out(&mut enforcers, &facts.pod_annotations, &facts.container_name);
-    if enforcers.is_empty() { Selection::OptedOut(policy) } else { Selection::Selected(policy, enforcers) }
+    remove_opted_out(
+        &mut enforcers,
+        &facts.pod_annotations,
+        &facts.container_name,
+    );
+    if enforcers.is_empty() {
+        Selection::OptedOut(policy)
+    } else {
+        Selection::Selected(policy, enforcers)
+    }
 }
 
 fn policy_matches(policy: &PolicyObject, facts: &ContainerFacts) -> bool {
@@ -115,7 +137,11 @@ pub(crate) fn names_container(target: &Target, container_name: &str) -> bool {
 }
 
 /// Whether a target includes a pod; `None` when that depends on labels that are not known.
-pub(crate) fn matches_pod(target: &Target, pod_name: &str, labels: Option<&BTreeMap<String, String>>) -> Option<bool> {
+pub(crate) fn matches_pod(
+    target: &Target,
+    pod_name: &str,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<bool> {
     if target.kind != KIND_POD {
         return Some(false);
     }
@@ -132,15 +158,29 @@ pub(crate) fn precedence(policy: &PolicyObject) -> impl Ord + use<'_> {
     let metadata = &policy.policy().metadata;
     // RFC 3339 in UTC with whole seconds, as validation asks for, sorts as text.
     let created = metadata.creation_timestamp.as_deref();
-    (policy.policy().kind != KIND_CLUSTER, created.is_none(), created, metadata.name.as_str())
+    (
+        policy.policy().kind != KIND_CLUSTER,
+        created.is_none(),
+        created,
+        metadata.name.as_str(),
+    )
 }
 
 /// Annotation prefixes (the container's name follows) whose value `unconfined` takes an enforcer away.
 const OPT_OUT: [(&str, Enforcer); 4] = [
     ("container.bpf.security.beta.varmor.org/", Enforcer::Bpf),
-    ("container.apparmor.security.beta.varmor.org/", Enforcer::AppArmor),
-    ("container.apparmor.security.beta.kubernetes.io/", Enforcer::AppArmor),
-    ("container.seccomp.security.beta.varmor.org/", Enforcer::Seccomp),
+    (
+        "container.apparmor.security.beta.varmor.org/",
+        Enforcer::AppArmor,
+    ),
+    (
+        "container.apparmor.security.beta.kubernetes.io/",
+        Enforcer::AppArmor,
+    ),
+    (
+        "container.seccomp.security.beta.varmor.org/",
+        Enforcer::Seccomp,
+    ),
 ];
 
 /// Takes away the enforcers that annotations opt the container out of.
@@ -150,7 +190,10 @@ pub(crate) fn remove_opted_out(
     container_name: &str,
 ) {
     for (prefix, enforcer) in OPT_OUT {
-        if annotations.get(&format!("{prefix}{container_name}")).is_some_and(|value| value == "unconfined") {
+        if annotations
+            .get(&format!("{prefix}{container_name}"))
+            .is_some_and(|value| value == "unconfined")
+        {
             enforcers.remove(enforcer);
         }
     }
@@ -161,8 +204,16 @@ mod tests {
     use super::*;
 
     fn policy(kind: &str, name: &str, created: &str, target: &str) -> PolicyObject {
-        let namespace = if kind == KIND_CLUSTER { "" } else { ", namespace: demo" };
-        let created = if created.is_empty() { String::new() } else { format!(", creationTimestamp: '{created}'") };
+        let namespace = if kind == KIND_CLUSTER {
+            ""
+        } else {
+            ", namespace: demo"
+        };
+        let created = if created.is_empty() {
+            String::new()
+        } else {
+            format!(", creationTimestamp: '{created}'")
+        };
         let yaml = format!(
             "apiVersion: crd.varmor.org/v1beta1\nkind: {kind}\nmetadata: {{name: {name}{namespace}{created}}}\n\
              spec: {{target: {target}, policy: {{enforcer: AppArmorBPF, mode: AlwaysAllow}}}}\n"
@@ -171,7 +222,10 @@ mod tests {
     }
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn facts() -> ContainerFacts {
@@ -186,7 +240,9 @@ mod tests {
 
     fn chosen(policies: &[PolicyObject], facts: &ContainerFacts) -> String {
         match select(policies, facts, &OptIn::default()) {
-            Selection::Selected(policy, enforcers) => format!("{} {enforcers}", policy.policy().metadata.name),
+            Selection::Selected(policy, enforcers) => {
+                format!("{} {enforcers}", policy.policy().metadata.name)
+            }
             Selection::OptedOut(policy) => format!("{} opted out", policy.policy().metadata.name),
             Selection::NotSelected => "none".into(),
         }
@@ -199,13 +255,34 @@ mod tests {
             ("{kind: Pod, name: web}", false),
             ("{kind: Pod, selector: {}}", true),
             ("{kind: Pod, selector: {matchLabels: {app: web}}}", true),
-            ("{kind: Pod, selector: {matchLabels: {app: web, tier: x}}}", false),
-            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: In, values: [web, api]}]}}", true),
-            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}", false),
-            ("{kind: Pod, selector: {matchExpressions: [{key: tier, operator: NotIn, values: [web]}]}}", true),
-            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: Exists}]}}", true),
-            ("{kind: Pod, selector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}", false),
-            ("{kind: Pod, selector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}}", true),
+            (
+                "{kind: Pod, selector: {matchLabels: {app: web, tier: x}}}",
+                false,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: app, operator: In, values: [web, api]}]}}",
+                true,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: app, operator: NotIn, values: [web]}]}}",
+                false,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: tier, operator: NotIn, values: [web]}]}}",
+                true,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: app, operator: Exists}]}}",
+                true,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: app, operator: DoesNotExist}]}}",
+                false,
+            ),
+            (
+                "{kind: Pod, selector: {matchExpressions: [{key: tier, operator: DoesNotExist}]}}",
+                true,
+            ),
             ("{kind: Pod, name: web-1, containers: [c1]}", true),
             ("{kind: Pod, name: web-1, containers: [c2]}", false),
             ("{kind: Deployment, name: web-1}", false),
@@ -218,9 +295,23 @@ mod tests {
 
     #[test]
     fn a_namespaced_policy_stays_in_its_namespace() {
-        let elsewhere = ContainerFacts { namespace: "other".into(), ..facts() };
-        assert_eq!(chosen(&[policy("VarmorPolicy", "p", "", "{kind: Pod, selector: {}}")], &elsewhere), "none");
-        let cluster = [policy("VarmorClusterPolicy", "p", "", "{kind: Pod, selector: {}}")];
+        let elsewhere = ContainerFacts {
+            namespace: "other".into(),
+            ..facts()
+        };
+        assert_eq!(
+            chosen(
+                &[policy("VarmorPolicy", "p", "", "{kind: Pod, selector: {}}")],
+                &elsewhere
+            ),
+            "none"
+        );
+        let cluster = [policy(
+            "VarmorClusterPolicy",
+            "p",
+            "",
+            "{kind: Pod, selector: {}}",
+        )];
         assert_eq!(chosen(&cluster, &elsewhere), "p AppArmorBPF");
     }
 
@@ -237,8 +328,14 @@ mod tests {
         for expected in ["z", "b-old", "b-young", "a-file", "c-file"] {
             let (forward, mut reversed) = (policies.clone(), policies.clone());
             reversed.reverse();
-            assert_eq!(chosen(&forward, &facts()), format!("{expected} AppArmorBPF"));
-            assert_eq!(chosen(&reversed, &facts()), format!("{expected} AppArmorBPF"));
+            assert_eq!(
+                chosen(&forward, &facts()),
+                format!("{expected} AppArmorBPF")
+            );
+            assert_eq!(
+                chosen(&reversed, &facts()),
+                format!("{expected} AppArmorBPF")
+            );
             policies.retain(|p| p.policy().metadata.name != expected);
         }
     }
@@ -247,10 +344,17 @@ mod tests {
     fn opting_in_and_out() {
         let policies = [policy("VarmorPolicy", "p", "", "{kind: Pod, selector: {}}")];
         let mut facts = facts();
-        facts.pod_labels.insert("sandbox.varmor.org/enable".into(), "yes".into());
+        facts
+            .pod_labels
+            .insert("sandbox.varmor.org/enable".into(), "yes".into());
         assert_eq!(chosen(&policies, &facts), "none");
-        assert!(matches!(select(&policies, &facts, &OptIn(None)), Selection::Selected(..)));
-        facts.pod_labels.insert("sandbox.varmor.org/enable".into(), "true".into());
+        assert!(matches!(
+            select(&policies, &facts, &OptIn(None)),
+            Selection::Selected(..)
+        ));
+        facts
+            .pod_labels
+            .insert("sandbox.varmor.org/enable".into(), "true".into());
 
         let prefix = "container.bpf.security.beta.varmor.org/";
         facts.pod_annotations = map(&[(&format!("{prefix}c2"), "unconfined")]);
@@ -260,13 +364,18 @@ mod tests {
         facts.pod_annotations = map(&[(&format!("{prefix}c1"), "unconfined")]);
         assert_eq!(chosen(&policies, &facts), "p AppArmor");
         let beta = "container.apparmor.security.beta.kubernetes.io/c1";
-        facts.pod_annotations.insert(beta.into(), "unconfined".into());
+        facts
+            .pod_annotations
+            .insert(beta.into(), "unconfined".into());
         assert_eq!(chosen(&policies, &facts), "p opted out");
     }
 
     #[test]
     fn the_opt_in_label_is_read_or_refused() {
-        assert_eq!(OptIn::parse("a.b/c=d"), Ok(OptIn(Some(("a.b/c".into(), "d".into())))));
+        assert_eq!(
+            OptIn::parse("a.b/c=d"),
+            Ok(OptIn(Some(("a.b/c".into(), "d".into()))))
+        );
         assert_eq!(OptIn::parse(""), Ok(OptIn(None)));
         assert!(OptIn::parse("abc").is_err());
         assert!(OptIn::parse("=abc").is_err());

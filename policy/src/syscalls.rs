@@ -20,7 +20,16 @@ mod tests {
     #[test]
     fn the_list_is_sorted_and_holds_what_the_rules_use() {
         assert!(names().is_sorted());
-        for name in ["clone3", "unshare", "setns", "clone", "fchmodat2", "mseal", "socketcall", "statmount"] {
+        for name in [
+            "clone3",
+            "unshare",
+            "setns",
+            "clone",
+            "fchmodat2",
+            "mseal",
+            "socketcall",
+            "statmount",
+        ] {
             assert!(is_known(name), "{name}");
         }
         assert!(!is_known("opne"));

@@ -31,12 +31,19 @@ pub fn for_node(object: &PolicyObject) -> Result<(), PolicyError> {
 }
 
 /// Checks name, scope and target; returns the profile's name.
-pub(crate) fn object(object: &PolicyObject, settings: &Settings, findings: &mut Findings) -> String {
+pub(crate) fn object(
+    object: &PolicyObject,
+    settings: &Settings,
+    findings: &mut Findings,
+) -> String {
     let metadata = &object.policy().metadata;
     if !is_dns_subdomain(&metadata.name) {
         findings.add(
             "metadata.name",
-            format!("`{}` is no object name; write lower-case letters, digits, `-` and `.`", metadata.name),
+            format!(
+                "`{}` is no object name; write lower-case letters, digits, `-` and `.`",
+                metadata.name
+            ),
         );
     }
     match (object, metadata.namespace.as_deref()) {
@@ -90,8 +97,14 @@ fn target(object: &PolicyObject, findings: &mut Findings) {
         );
     }
     match (&target.name, &target.selector) {
-        (Some(_), Some(_)) => findings.add("spec.target", "name and selector exclude each other; remove one"),
-        (None, None) => findings.add("spec.target", "nothing is selected; write a name or a selector"),
+        (Some(_), Some(_)) => findings.add(
+            "spec.target",
+            "name and selector exclude each other; remove one",
+        ),
+        (None, None) => findings.add(
+            "spec.target",
+            "nothing is selected; write a name or a selector",
+        ),
         (Some(name), None) if !is_dns_subdomain(name) => findings.add(
             "spec.target.name",
             format!("`{name}` is no object name; write lower-case letters, digits, `-` and `.`"),
@@ -103,7 +116,9 @@ fn target(object: &PolicyObject, findings: &mut Findings) {
         if !is_dns_label(container) {
             findings.add(
                 format!("spec.target.containers[{index}]"),
-                format!("`{container}` is no container name; write lower-case letters, digits and `-`"),
+                format!(
+                    "`{container}` is no container name; write lower-case letters, digits and `-`"
+                ),
             );
         }
     }
@@ -111,7 +126,10 @@ fn target(object: &PolicyObject, findings: &mut Findings) {
 
 fn check_selector(selector: &LabelSelector, field: &str, findings: &mut Findings) {
     for (index, requirement) in selector.match_expressions.iter().enumerate() {
-        let needs_values = matches!(requirement.operator, SelectorOperator::In | SelectorOperator::NotIn);
+        let needs_values = matches!(
+            requirement.operator,
+            SelectorOperator::In | SelectorOperator::NotIn
+        );
         if needs_values == requirement.values.is_empty() {
             findings.add(
                 format!("{field}.matchExpressions[{index}].values"),
@@ -147,13 +165,22 @@ pub(crate) fn enforcers(object: &PolicyObject, findings: &mut Findings) -> Optio
 /// The mode, unless there is an error about it.
 pub(crate) fn mode(object: &PolicyObject, findings: &mut Findings) -> Option<Mode> {
     const FIELD: &str = "spec.policy.mode";
-    const KNOWN: [&str; 5] = ["AlwaysAllow", "RuntimeDefault", "EnhanceProtect", "BehaviorModeling", "DefenseInDepth"];
+    const KNOWN: [&str; 5] = [
+        "AlwaysAllow",
+        "RuntimeDefault",
+        "EnhanceProtect",
+        "BehaviorModeling",
+        "DefenseInDepth",
+    ];
     let policy = &object.spec().policy;
     match policy.mode.as_str() {
         "AlwaysAllow" => Some(Mode::AlwaysAllow),
         "RuntimeDefault" => Some(Mode::RuntimeDefault),
         "EnhanceProtect" if policy.enhance_protect.is_none() => {
-            findings.add("spec.policy.enhanceProtect", "mode EnhanceProtect needs its rules here; add the field");
+            findings.add(
+                "spec.policy.enhanceProtect",
+                "mode EnhanceProtect needs its rules here; add the field",
+            );
             None
         }
         "EnhanceProtect" => Some(Mode::EnhanceProtect),
@@ -196,5 +223,11 @@ fn is_dns_subdomain(text: &str) -> bool {
 fn is_timestamp(text: &str) -> bool {
     let form = b"0000-00-00T00:00:00Z";
     text.len() == form.len()
-        && text.bytes().zip(form).all(|(b, f)| if *f == b'0' { b.is_ascii_digit() } else { b == *f })
+        && text.bytes().zip(form).all(|(b, f)| {
+            if *f == b'0' {
+                b.is_ascii_digit()
+            } else {
+                b == *f
+            }
+        })
 }

@@ -24,7 +24,11 @@ impl Residues {
 /// The directories that lead to paths of an unanchored pattern, as patterns, each with the number of its residue.
 ///
 /// Directories that match merely because the pattern begins with `**` are left out: they all lead to the same paths.
-pub(super) fn directories(tokens: &[Token], payload: Payload, residues: &mut Residues) -> Vec<(Vec<Token>, u32)> {
+pub(super) fn directories(
+    tokens: &[Token],
+    payload: Payload,
+    residues: &mut Residues,
+) -> Vec<(Vec<Token>, u32)> {
     let leading = match tokens {
         [Token::Byte(b'/'), Token::Any | Token::Deep, ..] => 2,
         _ => 1,
@@ -34,7 +38,10 @@ pub(super) fn directories(tokens: &[Token], payload: Payload, residues: &mut Res
         match tokens[at] {
             // The directory ends where this `/` begins.
             Token::Byte(b'/') => {
-                found.push((tokens[..at].to_vec(), residues.number(&tokens[at + 1..], payload)));
+                found.push((
+                    tokens[..at].to_vec(),
+                    residues.number(&tokens[at + 1..], payload),
+                ));
             }
             // The directory ends somewhere inside what `**` matches.
             Token::Any | Token::Deep => {
@@ -49,8 +56,11 @@ pub(super) fn directories(tokens: &[Token], payload: Payload, residues: &mut Res
 
 /// Verdicts by state for the forward automaton: the residue of a path is the state after one more `/`.
 pub(super) fn forward_verdicts(dfa: &Dfa, nfa: &Nfa) -> Vec<PathVerdict> {
-    let mut verdicts: Vec<PathVerdict> =
-        dfa.accepting.iter().map(|payloads| fold(payloads.iter().map(|id| nfa.payload(*id)))).collect();
+    let mut verdicts: Vec<PathVerdict> = dfa
+        .accepting
+        .iter()
+        .map(|payloads| fold(payloads.iter().map(|id| nfa.payload(*id))))
+        .collect();
     let refuses = leads_to_refusal(dfa, &verdicts);
     let mut numbers: HashMap<u16, u16> = HashMap::new();
     for (state, verdict) in verdicts.iter_mut().enumerate() {
@@ -71,8 +81,15 @@ pub(super) fn backward_verdicts(dfa: &Dfa, nfa: &Nfa) -> Vec<PathVerdict> {
         .map(|payloads| {
             let payloads = payloads.iter().map(|id| nfa.payload(*id));
             let mut verdict = fold(payloads.clone());
-            let mut residues: Vec<u32> =
-                payloads.filter_map(|p| if let Payload::Ancestor(r) = p { Some(r) } else { None }).collect();
+            let mut residues: Vec<u32> = payloads
+                .filter_map(|p| {
+                    if let Payload::Ancestor(r) = p {
+                        Some(r)
+                    } else {
+                        None
+                    }
+                })
+                .collect();
             residues.sort_unstable();
             if !residues.is_empty() {
                 let next = numbers.len() as u16 + 1;
@@ -108,7 +125,10 @@ fn leads_to_refusal(dfa: &Dfa, verdicts: &[PathVerdict]) -> Vec<bool> {
         }
     }
     let mut leads: Vec<bool> = verdicts.iter().map(|verdict| verdict.deny != 0).collect();
-    let mut open: Vec<u16> = (0..verdicts.len()).filter(|s| leads[*s]).map(|s| s as u16).collect();
+    let mut open: Vec<u16> = (0..verdicts.len())
+        .filter(|s| leads[*s])
+        .map(|s| s as u16)
+        .collect();
     while let Some(state) = open.pop() {
         for previous in &before[usize::from(state)] {
             if !std::mem::replace(&mut leads[usize::from(*previous)], true) {

@@ -24,7 +24,8 @@ pub(super) struct Dfa {
 
 impl Dfa {
     pub(super) fn next(&self, state: u16, byte: u8) -> u16 {
-        self.transitions[usize::from(state) * self.class_count + usize::from(self.classes[usize::from(byte)])]
+        self.transitions
+            [usize::from(state) * self.class_count + usize::from(self.classes[usize::from(byte)])]
     }
 
     pub(super) fn row(&self, state: usize) -> &[u16] {
@@ -36,7 +37,13 @@ pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
     let (classes, class_count) = byte_classes(&nfa.byte_sets());
     let members = ClassMembers::new(&classes, class_count);
     let slash = classes[usize::from(b'/')];
-    let mut builder = Builder { nfa, numbers: HashMap::new(), sets: vec![Vec::new()], accepting: vec![Vec::new()], kept: 0 };
+    let mut builder = Builder {
+        nfa,
+        numbers: HashMap::new(),
+        sets: vec![Vec::new()],
+        accepting: vec![Vec::new()],
+        kept: 0,
+    };
     let mut first = nfa.start().to_vec();
     nfa.normalize(&mut first);
     builder.number(&first)?;
@@ -83,7 +90,12 @@ pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
         }
         at += 1;
     }
-    Ok(Dfa { classes, class_count, transitions, accepting: builder.accepting })
+    Ok(Dfa {
+        classes,
+        class_count,
+        transitions,
+        accepting: builder.accepting,
+    })
 }
 
 struct Builder<'a> {
@@ -107,7 +119,10 @@ impl Builder<'_> {
         }
         self.numbers.insert(set.into(), number);
         self.sets.push(set.to_vec());
-        let mut payloads: Vec<PayloadId> = set.iter().filter_map(|state| self.nfa.accepted(*state)).collect();
+        let mut payloads: Vec<PayloadId> = set
+            .iter()
+            .filter_map(|state| self.nfa.accepted(*state))
+            .collect();
         payloads.sort_unstable();
         self.accepting.push(payloads);
         Ok(number)
@@ -122,10 +137,15 @@ fn byte_classes(sets: &[ByteSet]) -> ([u8; 256], usize) {
         for byte in 0..=255u8 {
             let next = renumbered.len() as u8;
             let class = &mut classes[usize::from(byte)];
-            *class = *renumbered.entry((*class, set.contains(byte))).or_insert(next);
+            *class = *renumbered
+                .entry((*class, set.contains(byte)))
+                .or_insert(next);
         }
     }
-    let count = classes.iter().max().map_or(1, |class| usize::from(*class) + 1);
+    let count = classes
+        .iter()
+        .max()
+        .map_or(1, |class| usize::from(*class) + 1);
     (classes, count)
 }
 
@@ -141,7 +161,10 @@ impl ClassMembers {
         for byte in 0..=255u8 {
             representatives[usize::from(classes[usize::from(byte)])] = byte;
         }
-        Self { representatives, classes: *classes }
+        Self {
+            representatives,
+            classes: *classes,
+        }
     }
 
     fn each(&self, set: &ByteSet, mut visit: impl FnMut(u8)) {

@@ -27,10 +27,14 @@ use nfa::{Nfa, Payload};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AutomatonError {
     /// States are numbered with 16 bits.
-    #[error("the patterns need more than 65,535 states; remove rules, or globs (`**` in the middle costs most)")]
+    #[error(
+        "the patterns need more than 65,535 states; remove rules, or globs (`**` in the middle costs most)"
+    )]
     TooManyStates,
     /// The construction was stopped.
-    #[error("the patterns are too complex to compile; remove globs (several `*` in one component cost most)")]
+    #[error(
+        "the patterns are too complex to compile; remove globs (several `*` in one component cost most)"
+    )]
     TooComplex,
 }
 
@@ -75,7 +79,9 @@ pub fn compile_paths(rules: &[PathRule]) -> Result<PathAutomata, AutomatonError>
     }
     Ok(PathAutomata {
         forward: compile(&forward, |dfa| ancestors::forward_verdicts(dfa, &forward))?,
-        backward: compile(&backward, |dfa| ancestors::backward_verdicts(dfa, &backward))?,
+        backward: compile(&backward, |dfa| {
+            ancestors::backward_verdicts(dfa, &backward)
+        })?,
     })
 }
 
@@ -94,7 +100,10 @@ pub fn compile_mounts(rules: &[MountPattern]) -> Result<Option<Mounts>, Automato
             None => vec![Token::Any],
         };
         for tokens in source.alternatives() {
-            nfa.add(&[&fstype[..], &[Token::Byte(0)], tokens].concat(), Payload::Mount(index));
+            nfa.add(
+                &[&fstype[..], &[Token::Byte(0)], tokens].concat(),
+                Payload::Mount(index),
+            );
         }
     }
     let mut sets = vec![MountSet::default()];
@@ -112,7 +121,10 @@ pub fn compile_mounts(rules: &[MountPattern]) -> Result<Option<Mounts>, Automato
                         set.audit_clear |= other.audit_clear;
                     }
                 }
-                PathVerdict { ancestors: intern(&mut sets, set), ..PathVerdict::default() }
+                PathVerdict {
+                    ancestors: intern(&mut sets, set),
+                    ..PathVerdict::default()
+                }
             })
             .collect()
     })?;
@@ -121,10 +133,13 @@ pub fn compile_mounts(rules: &[MountPattern]) -> Result<Option<Mounts>, Automato
 
 /// Index of a value in a list of distinct values; the callers' lists are bounded by the number of states.
 fn intern<T: PartialEq>(list: &mut Vec<T>, value: T) -> u16 {
-    let index = list.iter().position(|other| *other == value).unwrap_or_else(|| {
-        list.push(value);
-        list.len() - 1
-    });
+    let index = list
+        .iter()
+        .position(|other| *other == value)
+        .unwrap_or_else(|| {
+            list.push(value);
+            list.len() - 1
+        });
     u16::try_from(index).expect("no more distinct values than states")
 }
 
@@ -165,18 +180,40 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn deny(pattern: &str, deny: u16) -> PathRule {
-        (Pattern::path(pattern).expect(pattern), PathVerdict { deny, ..PathVerdict::default() })
+        (
+            Pattern::path(pattern).expect(pattern),
+            PathVerdict {
+                deny,
+                ..PathVerdict::default()
+            },
+        )
     }
 
     fn verdict(automata: &PathAutomata, path: &str) -> (u16, u16, u16) {
-        let forward = automata.forward.as_ref().map(|a| a.run(path.bytes())).unwrap_or_default();
-        let backward = automata.backward.as_ref().map(|a| a.run(path.bytes().rev())).unwrap_or_default();
-        (forward.deny | backward.deny, forward.ancestors, backward.ancestors)
+        let forward = automata
+            .forward
+            .as_ref()
+            .map(|a| a.run(path.bytes()))
+            .unwrap_or_default();
+        let backward = automata
+            .backward
+            .as_ref()
+            .map(|a| a.run(path.bytes().rev()))
+            .unwrap_or_default();
+        (
+            forward.deny | backward.deny,
+            forward.ancestors,
+            backward.ancestors,
+        )
     }
 
     #[test]
     fn verdicts_of_both_automata_add_up() {
-        let rules = [deny("/etc/**", PERM_WRITE), deny("*.log", PERM_READ), deny("/etc/x.log", PERM_EXEC)];
+        let rules = [
+            deny("/etc/**", PERM_WRITE),
+            deny("*.log", PERM_READ),
+            deny("/etc/x.log", PERM_EXEC),
+        ];
         let automata = compile_paths(&rules).expect("compiles");
         for (path, expected) in [
             ("/etc/passwd", PERM_WRITE),
@@ -211,35 +248,82 @@ mod tests {
 
     #[test]
     fn ancestors_of_protected_paths_are_known() {
-        let rules =
-            [deny("/etc/shadow", 3), deny("/data/**/secret", 3), deny("/**/.ssh/**", 3), deny("/**/runc", 2)];
+        let rules = [
+            deny("/etc/shadow", 3),
+            deny("/data/**/secret", 3),
+            deny("/**/.ssh/**", 3),
+            deny("/**/runc", 2),
+        ];
         let automata = compile_paths(&rules).expect("compiles");
-        for path in ["/etc", "/data", "/data/a", "/data/a/b", "/root/.ssh", "/root/.ssh/a"] {
+        for path in [
+            "/etc",
+            "/data",
+            "/data/a",
+            "/data/a/b",
+            "/root/.ssh",
+            "/root/.ssh/a",
+        ] {
             let (_, forward, backward) = verdict(&automata, path);
-            assert!(forward != 0 || backward != 0, "{path} leads to a protected path");
+            assert!(
+                forward != 0 || backward != 0,
+                "{path} leads to a protected path"
+            );
         }
-        for path in ["/et", "/etc2", "/etc/shadow", "/usr/bin", "/usr/bin/runc", "/root", "/datax"] {
-            assert_eq!(verdict(&automata, path), (verdict(&automata, path).0, 0, 0), "{path}");
+        for path in [
+            "/et",
+            "/etc2",
+            "/etc/shadow",
+            "/usr/bin",
+            "/usr/bin/runc",
+            "/root",
+            "/datax",
+        ] {
+            assert_eq!(
+                verdict(&automata, path),
+                (verdict(&automata, path).0, 0, 0),
+                "{path}"
+            );
         }
         // Within /data every directory leads to the same protected paths, and so does every directory below .ssh.
-        assert_eq!(verdict(&automata, "/data/a"), verdict(&automata, "/data/b/c"));
-        assert_eq!(verdict(&automata, "/x/.ssh/a").2, verdict(&automata, "/y/.ssh").2);
+        assert_eq!(
+            verdict(&automata, "/data/a"),
+            verdict(&automata, "/data/b/c")
+        );
+        assert_eq!(
+            verdict(&automata, "/x/.ssh/a").2,
+            verdict(&automata, "/y/.ssh").2
+        );
     }
 
     #[test]
     fn a_report_does_not_hold_a_directory_in_place() {
-        let audit = |p: &str| (Pattern::path(p).expect(p), PathVerdict { audit: 3, ..PathVerdict::default() });
-        let automata = compile_paths(&[audit("/etc/shadow"), audit("/**/.ssh/**")]).expect("compiles");
+        let audit = |p: &str| {
+            (
+                Pattern::path(p).expect(p),
+                PathVerdict {
+                    audit: 3,
+                    ..PathVerdict::default()
+                },
+            )
+        };
+        let automata =
+            compile_paths(&[audit("/etc/shadow"), audit("/**/.ssh/**")]).expect("compiles");
         assert_eq!(verdict(&automata, "/etc"), (0, 0, 0));
         assert_eq!(verdict(&automata, "/root/.ssh"), (0, 0, 0));
     }
 
     #[test]
     fn many_unanchored_subtrees_do_not_multiply() {
-        let rules: Vec<_> = (0..200).map(|i| deny(&format!("/**/dir{i}/**"), 3)).collect();
+        let rules: Vec<_> = (0..200)
+            .map(|i| deny(&format!("/**/dir{i}/**"), 3))
+            .collect();
         let automata = compile_paths(&rules).expect("compiles");
         let backward = automata.backward.as_ref().expect("has unanchored patterns");
-        assert!(backward.accept.len() < 6000, "{} states", backward.accept.len());
+        assert!(
+            backward.accept.len() < 6000,
+            "{} states",
+            backward.accept.len()
+        );
         assert_eq!(verdict(&automata, "/x/dir17/y").0, 3);
         assert_eq!(verdict(&automata, "/x/dir200/y").0, 0);
     }
@@ -247,36 +331,78 @@ mod tests {
     #[test]
     fn hostile_patterns_end_in_an_error_and_soon() {
         let started = Instant::now();
-        let seen: Vec<_> = (0..24).map(|i| deny(&format!("/d/**/a{i}x/**/b{i}y"), 1 << (i % 4))).collect();
+        let seen: Vec<_> = (0..24)
+            .map(|i| deny(&format!("/d/**/a{i}x/**/b{i}y"), 1 << (i % 4)))
+            .collect();
         assert!(compile_paths(&seen).is_err());
-        let stars: Vec<_> = (0..60).map(|i| deny(&format!("/{}{i}", "*a?*".repeat(60)), 3)).collect();
+        let stars: Vec<_> = (0..60)
+            .map(|i| deny(&format!("/{}{i}", "*a?*".repeat(60)), 3))
+            .collect();
         assert!(compile_paths(&stars).is_err());
-        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            started.elapsed()
+        );
     }
 
     #[test]
     fn tables_are_small_and_well_formed() {
-        let rules: Vec<_> = (0..50).map(|i| deny(&format!("/srv/app{i}/config/secret.key"), 3)).collect();
-        let automaton = compile_paths(&rules).expect("compiles").forward.expect("anchored patterns");
+        let rules: Vec<_> = (0..50)
+            .map(|i| deny(&format!("/srv/app{i}/config/secret.key"), 3))
+            .collect();
+        let automaton = compile_paths(&rules)
+            .expect("compiles")
+            .forward
+            .expect("anchored patterns");
         // Tails are shared: 50 rules cost little more than their differing part.
-        assert!(automaton.accept.len() < 150, "{} states", automaton.accept.len());
-        assert_eq!(automaton.transitions.len(), automaton.accept.len() << automaton.stride_shift);
-        assert!(automaton.classes.iter().all(|class| usize::from(*class) < 1 << automaton.stride_shift));
-        assert!(automaton.transitions.iter().all(|state| usize::from(*state) < automaton.accept.len()));
-        assert!(automaton.transitions[..1 << automaton.stride_shift].iter().all(|state| *state == 0));
-        assert_eq!((automaton.accept[0], automaton.verdicts[0]), (0, PathVerdict::default()));
+        assert!(
+            automaton.accept.len() < 150,
+            "{} states",
+            automaton.accept.len()
+        );
+        assert_eq!(
+            automaton.transitions.len(),
+            automaton.accept.len() << automaton.stride_shift
+        );
+        assert!(
+            automaton
+                .classes
+                .iter()
+                .all(|class| usize::from(*class) < 1 << automaton.stride_shift)
+        );
+        assert!(
+            automaton
+                .transitions
+                .iter()
+                .all(|state| usize::from(*state) < automaton.accept.len())
+        );
+        assert!(
+            automaton.transitions[..1 << automaton.stride_shift]
+                .iter()
+                .all(|state| *state == 0)
+        );
+        assert_eq!(
+            (automaton.accept[0], automaton.verdicts[0]),
+            (0, PathVerdict::default())
+        );
     }
 
     #[test]
     fn mounts_are_told_apart_by_type_and_source() {
-        let flags = |deny_flags| MountSet { deny_flags, ..MountSet::default() };
+        let flags = |deny_flags| MountSet {
+            deny_flags,
+            ..MountSet::default()
+        };
         let source = |text: &str| Pattern::mount_source(text).expect(text);
         let rules = [
             (Some("proc".to_owned()), source("**"), flags(1)),
             (None, source("/dev/sd*"), flags(2)),
             (Some("none".to_owned()), source("/proc**"), flags(4)),
         ];
-        let mounts = compile_mounts(&rules).expect("compiles").expect("has rules");
+        let mounts = compile_mounts(&rules)
+            .expect("compiles")
+            .expect("has rules");
         for (fstype, source, expected) in [
             ("proc", "proc", 1),
             ("proc", "", 1),

@@ -3,7 +3,10 @@
 use crate::pattern::{Pattern, Token};
 
 pub(crate) fn matches(pattern: &Pattern, text: &[u8]) -> bool {
-    pattern.alternatives().iter().any(|tokens| sequence(tokens, text))
+    pattern
+        .alternatives()
+        .iter()
+        .any(|tokens| sequence(tokens, text))
 }
 
 fn sequence(tokens: &[Token], text: &[u8]) -> bool {
@@ -16,7 +19,9 @@ fn sequence(tokens: &[Token], text: &[u8]) -> bool {
     };
     match first {
         Token::Byte(byte) => text.first() == Some(byte) && sequence(rest, &text[1..]),
-        Token::Set(set) => text.first().is_some_and(|b| set.contains(*b)) && sequence(rest, &text[1..]),
+        Token::Set(set) => {
+            text.first().is_some_and(|b| set.contains(*b)) && sequence(rest, &text[1..])
+        }
         Token::Star => splits(|b| b != b'/' && b != 0),
         Token::Any => splits(|b| b != 0),
         Token::Deep => {

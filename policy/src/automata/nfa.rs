@@ -20,7 +20,9 @@ impl Payload {
     fn covers(self, other: Self) -> bool {
         match (self, other) {
             (Self::Verdict(a), Self::Verdict(b)) => {
-                a.deny & b.deny == b.deny && a.audit & b.audit == b.audit && a.allow & b.allow == b.allow
+                a.deny & b.deny == b.deny
+                    && a.audit & b.audit == b.audit
+                    && a.allow & b.allow == b.allow
             }
             _ => self == other,
         }
@@ -157,7 +159,9 @@ impl Nfa {
             };
             let accept = self.closures[set[position] as usize][1];
             set.retain(|state| {
-                *state == kept || *state == accept || !certain.covers(self.payload(self.steps[*state as usize].1))
+                *state == kept
+                    || *state == accept
+                    || !certain.covers(self.payload(self.steps[*state as usize].1))
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{PathAutomata, PathRule, compile_paths, naive};
 use crate::pattern::{Pattern, Token};
-use crate::plan::automaton::{PathVerdict, PERM_EXEC, PERM_READ, PERM_WRITE};
+use crate::plan::automaton::{PERM_EXEC, PERM_READ, PERM_WRITE, PathVerdict};
 use proptest::prelude::*;
 use regex_automata::dfa::Automaton as _;
 use regex_automata::{Anchored, Input, MatchKind, dfa::dense, util::syntax};
@@ -10,34 +10,56 @@ use regex_automata::{Anchored, Input, MatchKind, dfa::dense, util::syntax};
 /// Few letters, so that random paths meet random patterns.
 fn component() -> impl Strategy<Value = String> {
     let literal = prop::string::string_regex("[ab]{1,2}").expect("valid");
-    let glob = prop::sample::select(vec!["*", "a*", "*b", "?", "[^a]", "a?", "{a,bb}", "{a/b,b}", "[ab]b", "a**", "**"]);
+    let glob = prop::sample::select(vec![
+        "*", "a*", "*b", "?", "[^a]", "a?", "{a,bb}", "{a/b,b}", "[ab]b", "a**", "**",
+    ]);
     prop_oneof![3 => literal, 2 => glob.prop_map(str::to_owned)]
 }
 
 fn pattern() -> impl Strategy<Value = String> {
     let components = prop::collection::vec(component(), 1..5);
-    (components, prop::bool::weighted(0.3), prop::bool::weighted(0.1)).prop_map(|(parts, deep, name)| {
-        if name {
-            return format!("{}*", parts[0].replace(['*', '/', '{', '}', ','], "a"));
-        }
-        format!("{}/{}", if deep { "/**" } else { "" }, parts.join("/"))
-    })
+    (
+        components,
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(parts, deep, name)| {
+            if name {
+                return format!("{}*", parts[0].replace(['*', '/', '{', '}', ','], "a"));
+            }
+            format!("{}/{}", if deep { "/**" } else { "" }, parts.join("/"))
+        })
 }
 
 fn path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::string::string_regex("[abc]{1,3}").expect("valid"), 1..6)
-        .prop_map(|parts| format!("/{}", parts.join("/")))
+    prop::collection::vec(
+        prop::string::string_regex("[abc]{1,3}").expect("valid"),
+        1..6,
+    )
+    .prop_map(|parts| format!("/{}", parts.join("/")))
 }
 
 fn rules() -> impl Strategy<Value = Vec<PathRule>> {
-    let verdict = prop::sample::select(vec![PERM_READ, PERM_WRITE, PERM_READ | PERM_WRITE, PERM_EXEC]);
+    let verdict = prop::sample::select(vec![
+        PERM_READ,
+        PERM_WRITE,
+        PERM_READ | PERM_WRITE,
+        PERM_EXEC,
+    ]);
     prop::collection::vec((pattern(), verdict, any::<bool>()), 1..8).prop_map(|rules| {
         rules
             .into_iter()
             .map(|(text, mask, audit)| {
                 let pattern = Pattern::path(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
                 let audit = if audit { mask } else { 0 };
-                (pattern, PathVerdict { deny: mask, audit, ..PathVerdict::default() })
+                (
+                    pattern,
+                    PathVerdict {
+                        deny: mask,
+                        audit,
+                        ..PathVerdict::default()
+                    },
+                )
             })
             .collect()
     })
@@ -47,13 +69,23 @@ fn by_definition(rules: &[PathRule], path: &str) -> (u16, u16) {
     rules
         .iter()
         .filter(|(pattern, _)| naive::matches(pattern, path.as_bytes()))
-        .fold((0, 0), |sum, (_, verdict)| (sum.0 | verdict.deny, sum.1 | verdict.audit))
+        .fold((0, 0), |sum, (_, verdict)| {
+            (sum.0 | verdict.deny, sum.1 | verdict.audit)
+        })
 }
 
 fn both(automata: &PathAutomata, path: &str) -> (PathVerdict, PathVerdict) {
     (
-        automata.forward.as_ref().map(|a| a.run(path.bytes())).unwrap_or_default(),
-        automata.backward.as_ref().map(|a| a.run(path.bytes().rev())).unwrap_or_default(),
+        automata
+            .forward
+            .as_ref()
+            .map(|a| a.run(path.bytes()))
+            .unwrap_or_default(),
+        automata
+            .backward
+            .as_ref()
+            .map(|a| a.run(path.bytes().rev()))
+            .unwrap_or_default(),
     )
 }
 
@@ -73,18 +105,22 @@ fn rename_is_refused(automata: &PathAutomata, old: &str, new: &str) -> bool {
 
 fn regex_of(pattern: &Pattern) -> String {
     let alternatives = pattern.alternatives().iter().map(|tokens| {
-        tokens.iter().map(|token| match token {
-            Token::Byte(byte) => format!(r"\x{byte:02x}"),
-            Token::Set(set) => {
-                let bytes: String =
-                    (0..=255u8).filter(|b| set.contains(*b)).map(|b| format!(r"\x{b:02x}")).collect();
-                format!("[{bytes}]")
-            }
-            Token::Star => r"[^/\x00]*".to_owned(),
-            Token::Any => r"[^\x00]*".to_owned(),
-            Token::Deep => r"(?:[^\x00]*/)?".to_owned(),
-        })
-        .collect::<String>()
+        tokens
+            .iter()
+            .map(|token| match token {
+                Token::Byte(byte) => format!(r"\x{byte:02x}"),
+                Token::Set(set) => {
+                    let bytes: String = (0..=255u8)
+                        .filter(|b| set.contains(*b))
+                        .map(|b| format!(r"\x{b:02x}"))
+                        .collect();
+                    format!("[{bytes}]")
+                }
+                Token::Star => r"[^/\x00]*".to_owned(),
+                Token::Any => r"[^\x00]*".to_owned(),
+                Token::Deep => r"(?:[^\x00]*/)?".to_owned(),
+            })
+            .collect::<String>()
     });
     format!("(?s-u)(?:{})$", alternatives.collect::<Vec<_>>().join("|"))
 }

@@ -11,15 +11,25 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
-    pub(crate) const DENY: Self = Self { deny: true, audit: false };
+    pub(crate) const DENY: Self = Self {
+        deny: true,
+        audit: false,
+    };
 
     /// What base and built-in rules do under `allowViolations` and `auditViolations`.
     pub(crate) fn of(settings: &EnhanceProtect) -> Self {
-        Self { deny: !settings.allow_violations, audit: settings.audit_violations }
+        Self {
+            deny: !settings.allow_violations,
+            audit: settings.audit_violations,
+        }
     }
 
     /// Reads the `qualifiers` of a rule of the user's own.
-    pub(crate) fn from_qualifiers(qualifiers: &[String], field: &str, findings: &mut Findings) -> Self {
+    pub(crate) fn from_qualifiers(
+        qualifiers: &[String],
+        field: &str,
+        findings: &mut Findings,
+    ) -> Self {
         let mut effect = Self::default();
         for (index, qualifier) in qualifiers.iter().enumerate() {
             match qualifier.to_ascii_lowercase().as_str() {
@@ -27,8 +37,10 @@ impl Effect {
                 "audit" => effect.audit = true,
                 other => findings.add(
                     format!("{field}.qualifiers[{index}]"),
-                    format!("`{qualifier}` is no qualifier{}; write `deny`, `audit` or both",
-                        suggestion(other, ["deny", "audit"])),
+                    format!(
+                        "`{qualifier}` is no qualifier{}; write `deny`, `audit` or both",
+                        suggestion(other, ["deny", "audit"])
+                    ),
                 ),
             }
         }
@@ -44,7 +56,10 @@ impl Effect {
     /// The mask where the effect refuses, and where it reports.
     pub(crate) fn masks<T: Copy + Default>(self, value: T) -> crate::plan::bpf::Masks<T> {
         let pick = |on: bool| if on { value } else { T::default() };
-        crate::plan::bpf::Masks { deny: pick(self.deny), audit: pick(self.audit) }
+        crate::plan::bpf::Masks {
+            deny: pick(self.deny),
+            audit: pick(self.audit),
+        }
     }
 
     /// The qualifier of AppArmor's rules, with a trailing blank when there is one.

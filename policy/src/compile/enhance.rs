@@ -21,7 +21,11 @@ pub(crate) struct Enhance<'a> {
 }
 
 impl<'a> Enhance<'a> {
-    pub(crate) fn new(settings: &'a EnhanceProtect, enforcers: Enforcers, findings: &mut Findings) -> Self {
+    pub(crate) fn new(
+        settings: &'a EnhanceProtect,
+        enforcers: Enforcers,
+        findings: &mut Findings,
+    ) -> Self {
         let mut enhance = Self {
             settings,
             enforcers,
@@ -33,21 +37,39 @@ impl<'a> Enhance<'a> {
         for (index, entry) in settings.attack_protection_rules.iter().enumerate() {
             let field = format!("{FIELD}.attackProtectionRules[{index}]");
             if entry.rules.is_empty() {
-                findings.add(format!("{field}.rules"), "no rule is named; name one, or remove the entry");
+                findings.add(
+                    format!("{field}.rules"),
+                    "no rule is named; name one, or remove the entry",
+                );
             }
             let mut rules = Vec::new();
             for (position, name) in entry.rules.iter().enumerate() {
                 let field = format!("{field}.rules[{position}]");
                 let targeted = !entry.targets.is_empty();
-                if let Some(rule) = lookup(Group::Attack, name, enforcers, targeted, &field, findings) {
-                    push_once(if targeted { &mut rules } else { &mut enhance.global }, rule);
+                if let Some(rule) =
+                    lookup(Group::Attack, name, enforcers, targeted, &field, findings)
+                {
+                    push_once(
+                        if targeted {
+                            &mut rules
+                        } else {
+                            &mut enhance.global
+                        },
+                        rule,
+                    );
                 }
             }
             if !entry.targets.is_empty() {
-                enhance.targeted.push((rules, &entry.targets, format!("{field}.targets")));
+                enhance
+                    .targeted
+                    .push((rules, &entry.targets, format!("{field}.targets")));
             }
         }
-        enhance.lookup_all(Group::Vulnerability, &settings.vul_mitigation_rules, findings);
+        enhance.lookup_all(
+            Group::Vulnerability,
+            &settings.vul_mitigation_rules,
+            findings,
+        );
         enhance.refuse_rules_of_missing_enforcers(findings);
         enhance
     }
@@ -64,9 +86,21 @@ impl<'a> Enhance<'a> {
     fn refuse_rules_of_missing_enforcers(&self, findings: &mut Findings) {
         let settings = self.settings;
         let lists = [
-            ("appArmorRawRules", !settings.app_armor_raw_rules.is_empty(), Enforcer::AppArmor),
-            ("bpfRawRules", settings.bpf_raw_rules.is_some(), Enforcer::Bpf),
-            ("syscallRawRules", !settings.syscall_raw_rules.is_empty(), Enforcer::Seccomp),
+            (
+                "appArmorRawRules",
+                !settings.app_armor_raw_rules.is_empty(),
+                Enforcer::AppArmor,
+            ),
+            (
+                "bpfRawRules",
+                settings.bpf_raw_rules.is_some(),
+                Enforcer::Bpf,
+            ),
+            (
+                "syscallRawRules",
+                !settings.syscall_raw_rules.is_empty(),
+                Enforcer::Seccomp,
+            ),
         ];
         for (field, present, enforcer) in lists {
             if present && !self.enforcers.contains(enforcer) {
@@ -81,7 +115,10 @@ impl<'a> Enhance<'a> {
             }
         }
         if settings.network_proxy_raw_rules.is_some() {
-            findings.add(format!("{FIELD}.networkProxyRawRules"), crate::validate::NO_NETWORK_PROXY);
+            findings.add(
+                format!("{FIELD}.networkProxyRawRules"),
+                crate::validate::NO_NETWORK_PROXY,
+            );
         }
     }
 }
@@ -102,15 +139,25 @@ fn lookup(
     findings: &mut Findings,
 ) -> Option<&'static Rule> {
     let Some(rule) = rules::find(name) else {
-        let names = rules::all().flat_map(|rule| [rule.name].into_iter().chain(rule.aliases.iter().copied()));
+        let names = rules::all()
+            .flat_map(|rule| [rule.name].into_iter().chain(rule.aliases.iter().copied()));
         findings.add(
             field,
-            format!("there is no rule `{name}`{}", suggestion(&rules::canonical(name), names)),
+            format!(
+                "there is no rule `{name}`{}",
+                suggestion(&rules::canonical(name), names)
+            ),
         );
         return None;
     };
     if rule.group != group {
-        findings.add(field, format!("`{name}` belongs into {}; move it there", rule.group.field()));
+        findings.add(
+            field,
+            format!(
+                "`{name}` belongs into {}; move it there",
+                rule.group.field()
+            ),
+        );
         return None;
     }
     if targeted && (rule.apparmor.is_empty() || !enforcers.contains(Enforcer::AppArmor)) {
@@ -136,7 +183,10 @@ fn lookup(
         let able: Vec<_> = able.iter().map(Enforcer::name).collect();
         findings.add(
             field,
-            format!("`{enforcers}` cannot enforce `{name}`; add {} to spec.policy.enforcer", able.join(" or ")),
+            format!(
+                "`{enforcers}` cannot enforce `{name}`; add {} to spec.policy.enforcer",
+                able.join(" or ")
+            ),
         );
         return None;
     }

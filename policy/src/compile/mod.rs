@@ -24,7 +24,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cluster_namespace: "varmor".to_owned() }
+        Self {
+            cluster_namespace: "varmor".to_owned(),
+        }
     }
 }
 
@@ -40,7 +42,10 @@ pub(crate) enum Mode {
 ///
 /// # Errors
 /// Everything that is wrong with the object, each with its field and the fix.
-pub fn compile(object: &PolicyObject, settings: &Settings) -> Result<EnforcementPlan, Vec<PolicyError>> {
+pub fn compile(
+    object: &PolicyObject,
+    settings: &Settings,
+) -> Result<EnforcementPlan, Vec<PolicyError>> {
     let mut findings = Findings::new(object.reference());
     let profile = validate::object(object, settings, &mut findings);
     let enforcers = validate::enforcers(object, &mut findings);
@@ -54,7 +59,9 @@ pub fn compile(object: &PolicyObject, settings: &Settings) -> Result<Enforcement
     };
     if let (Some(enforcers), Some(mode)) = (enforcers, mode) {
         match mode {
-            Mode::AlwaysAllow | Mode::RuntimeDefault => simple_modes(&mut plan, enforcers, mode, &mut findings),
+            Mode::AlwaysAllow | Mode::RuntimeDefault => {
+                simple_modes(&mut plan, enforcers, mode, &mut findings)
+            }
             Mode::EnhanceProtect => {
                 // Validation has reported a mode without its settings.
                 if let Some(settings) = &object.spec().policy.enhance_protect {
@@ -67,7 +74,12 @@ pub fn compile(object: &PolicyObject, settings: &Settings) -> Result<Enforcement
     findings.finish(plan)
 }
 
-fn simple_modes(plan: &mut EnforcementPlan, enforcers: Enforcers, mode: Mode, findings: &mut Findings) {
+fn simple_modes(
+    plan: &mut EnforcementPlan,
+    enforcers: Enforcers,
+    mode: Mode,
+    findings: &mut Findings,
+) {
     let restricted = mode == Mode::RuntimeDefault;
     if enforcers.contains(Enforcer::AppArmor) {
         plan.apparmor = Some(apparmor::simple(&plan.profile, restricted));
@@ -80,8 +92,11 @@ fn simple_modes(plan: &mut EnforcementPlan, enforcers: Enforcers, mode: Mode, fi
         };
     }
     if enforcers.contains(Enforcer::Seccomp) {
-        plan.seccomp =
-            Some(if restricted { Seccomp::RuntimeDefault } else { Seccomp::Rules(seccomp::allow_everything()) });
+        plan.seccomp = Some(if restricted {
+            Seccomp::RuntimeDefault
+        } else {
+            Seccomp::Rules(seccomp::allow_everything())
+        });
     }
 }
 

@@ -61,12 +61,22 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Value {
 fn built_in(part: &SyscallPart, deny: bool) -> SyscallRule {
     SyscallRule {
         names: part.names.iter().map(|name| (*name).to_owned()).collect(),
-        action: if deny { "SCMP_ACT_ERRNO" } else { "SCMP_ACT_LOG" }.to_owned(),
+        action: if deny {
+            "SCMP_ACT_ERRNO"
+        } else {
+            "SCMP_ACT_LOG"
+        }
+        .to_owned(),
         errno_ret: deny.then_some(part.errno),
         args: part
             .args
             .iter()
-            .map(|arg| SyscallArg { index: arg.index, value: arg.mask, value_two: arg.value, op: MASKED_EQ.to_owned() })
+            .map(|arg| SyscallArg {
+                index: arg.index,
+                value: arg.mask,
+                value_two: arg.value,
+                op: MASKED_EQ.to_owned(),
+            })
             .collect(),
     }
 }
@@ -75,23 +85,36 @@ fn built_in(part: &SyscallPart, deny: bool) -> SyscallRule {
 fn one_comparison_an_argument(rule: &SyscallRule) -> Vec<SyscallRule> {
     let mut seen = [false; 6];
     let repeated = rule.args.iter().any(|arg| {
-        seen.get_mut(arg.index as usize).is_some_and(|seen| std::mem::replace(seen, true))
+        seen.get_mut(arg.index as usize)
+            .is_some_and(|seen| std::mem::replace(seen, true))
     });
     if !repeated {
         return vec![rule.clone()];
     }
-    rule.args.iter().map(|arg| SyscallRule { args: vec![arg.clone()], ..rule.clone() }).collect()
+    rule.args
+        .iter()
+        .map(|arg| SyscallRule {
+            args: vec![arg.clone()],
+            ..rule.clone()
+        })
+        .collect()
 }
 
 fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
     if rule.names.is_empty() {
-        findings.add(format!("{field}.names"), "no system call is named; name one, or remove the rule");
+        findings.add(
+            format!("{field}.names"),
+            "no system call is named; name one, or remove the rule",
+        );
     }
     for (index, name) in rule.names.iter().enumerate() {
         if !syscalls::is_known(name) {
             findings.add(
                 format!("{field}.names[{index}]"),
-                format!("there is no system call `{name}`{}", suggestion(name, syscalls::names())),
+                format!(
+                    "there is no system call `{name}`{}",
+                    suggestion(name, syscalls::names())
+                ),
             );
         }
     }
@@ -112,19 +135,29 @@ fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
         );
     }
     match rule.errno_ret {
-        Some(_) if !matches!(rule.action.as_str(), "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE") => findings.add(
-            format!("{field}.errnoRet"),
-            format!("{} returns no errno; remove errnoRet or write SCMP_ACT_ERRNO", rule.action),
-        ),
+        Some(_) if !matches!(rule.action.as_str(), "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE") => findings
+            .add(
+                format!("{field}.errnoRet"),
+                format!(
+                    "{} returns no errno; remove errnoRet or write SCMP_ACT_ERRNO",
+                    rule.action
+                ),
+            ),
         Some(errno) if errno > MAX_ERRNO => {
-            findings.add(format!("{field}.errnoRet"), format!("{errno} is no errno; write at most {MAX_ERRNO}"));
+            findings.add(
+                format!("{field}.errnoRet"),
+                format!("{errno} is no errno; write at most {MAX_ERRNO}"),
+            );
         }
         _ => {}
     }
     for (index, arg) in rule.args.iter().enumerate() {
         let field = format!("{field}.args[{index}]");
         if arg.index > 5 {
-            findings.add(format!("{field}.index"), format!("there is no argument {}; write 0 to 5", arg.index));
+            findings.add(
+                format!("{field}.index"),
+                format!("there is no argument {}; write 0 to 5", arg.index),
+            );
         }
         if !OPERATORS.contains(&arg.op.as_str()) {
             findings.add(
@@ -138,12 +171,18 @@ fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
             );
         }
         if arg.op != MASKED_EQ && arg.value_two != 0 {
-            findings.add(format!("{field}.valueTwo"), format!("{} has one value; remove valueTwo", arg.op));
+            findings.add(
+                format!("{field}.valueTwo"),
+                format!("{} has one value; remove valueTwo", arg.op),
+            );
         }
         if arg.op == MASKED_EQ && arg.value_two & !arg.value != 0 {
             findings.add(
                 format!("{field}.valueTwo"),
-                format!("{:#x} has bits outside the mask {:#x}, so it never matches; value is the mask", arg.value_two, arg.value),
+                format!(
+                    "{:#x} has bits outside the mask {:#x}, so it never matches; value is the mask",
+                    arg.value_two, arg.value
+                ),
             );
         }
     }

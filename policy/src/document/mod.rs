@@ -36,7 +36,12 @@ pub fn parse(yaml: &str) -> Result<Vec<PolicyObject>, Vec<DocumentError>> {
                     line: None,
                     column: None,
                     object: header.reference(),
-                    field: if message.starts_with("kind") { "kind" } else { "apiVersion" }.to_owned(),
+                    field: if message.starts_with("kind") {
+                        "kind"
+                    } else {
+                        "apiVersion"
+                    }
+                    .to_owned(),
                     message,
                 }),
             },
@@ -44,7 +49,11 @@ pub fn parse(yaml: &str) -> Result<Vec<PolicyObject>, Vec<DocumentError>> {
         }
     }
     duplicates(&objects, &mut errors);
-    if errors.is_empty() { Ok(objects) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(objects)
+    } else {
+        Err(errors)
+    }
 }
 
 /// First pass: sizes, duplicate keys and the objects' names, before anything is allocated by the document's wish.
@@ -68,7 +77,10 @@ fn survey(yaml: &str) -> Result<Vec<Header>, Vec<DocumentError>> {
     Ok(headers)
 }
 
-fn typed_error(header: &Header, error: &serde_path_to_error::Error<serde_yaml::Error>) -> DocumentError {
+fn typed_error(
+    header: &Header,
+    error: &serde_path_to_error::Error<serde_yaml::Error>,
+) -> DocumentError {
     let location = error.inner().location();
     let path = error.path().to_string();
     DocumentError {
@@ -86,7 +98,13 @@ fn plain_message(error: &serde_yaml::Error) -> String {
     let end = text.rfind(" at line ").unwrap_or(text.len());
     let text = &text[..end];
     let start = match text.find(": ") {
-        Some(colon) if text[..colon].bytes().all(|b| b.is_ascii_alphanumeric() || b"._[]".contains(&b)) => colon + 2,
+        Some(colon)
+            if text[..colon]
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._[]".contains(&b)) =>
+        {
+            colon + 2
+        }
         _ => 0,
     };
     text[start..].to_owned()
@@ -124,7 +142,13 @@ fn duplicates(objects: &[PolicyObject], errors: &mut Vec<DocumentError>) {
 }
 
 fn whole_file(message: String) -> DocumentError {
-    DocumentError { line: None, column: None, object: None, field: String::new(), message }
+    DocumentError {
+        line: None,
+        column: None,
+        object: None,
+        field: String::new(),
+        message,
+    }
 }
 
 impl Header {
@@ -155,7 +179,11 @@ spec:
 ";
 
     fn errors(yaml: &str) -> Vec<String> {
-        parse(yaml).expect_err("must be refused").iter().map(ToString::to_string).collect()
+        parse(yaml)
+            .expect_err("must be refused")
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -175,7 +203,10 @@ spec:
              managedFields: [{manager: kubectl, fieldsV1: {f:spec: {}}}]}\nstatus: {phase: Protecting, ready: true}",
         );
         let objects = parse(&printed).expect("valid");
-        assert_eq!(objects[0].policy().metadata.creation_timestamp.as_deref(), Some("2026-01-31T09:00:00Z"));
+        assert_eq!(
+            objects[0].policy().metadata.creation_timestamp.as_deref(),
+            Some("2026-01-31T09:00:00Z")
+        );
     }
 
     #[test]
@@ -184,24 +215,52 @@ spec:
         assert_eq!(errors(&wrong).len(), 1);
         let error = &parse(&wrong).expect_err("must be refused")[0];
         assert_eq!(error.line, Some(11));
-        assert_eq!(error.object.as_ref().map(ToString::to_string).as_deref(), Some("VarmorPolicy demo/p1"));
+        assert_eq!(
+            error.object.as_ref().map(ToString::to_string).as_deref(),
+            Some("VarmorPolicy demo/p1")
+        );
         assert_eq!(error.field, "spec.policy.enhanceProtect.hardenningRules");
-        assert!(error.message.contains("did you mean `hardeningRules`?"), "{}", error.message);
+        assert!(
+            error.message.contains("did you mean `hardeningRules`?"),
+            "{}",
+            error.message
+        );
     }
 
     #[test]
     fn wrong_types_and_missing_fields_name_their_path() {
         let cases = [
-            (GOOD.replace("[disallow-mount]", "[[a]]"), "spec.policy.enhanceProtect.hardeningRules[0]: invalid type"),
-            (GOOD.replace("    mode: EnhanceProtect\n", ""), "spec.policy: missing field `mode`; add it"),
-            (GOOD.replace("v1beta1", "v1"), "apiVersion is `crd.varmor.org/v1`; write"),
-            (GOOD.replace("kind: VarmorPolicy", "kind: Varmor"), "kind is `Varmor`; write"),
-            (GOOD.replace("name: p1, namespace", "name: p1, nmaespace"), "metadata.nmaespace: unknown field"),
-            (format!("---{GOOD}---{GOOD}"), "the file defines this object twice"),
+            (
+                GOOD.replace("[disallow-mount]", "[[a]]"),
+                "spec.policy.enhanceProtect.hardeningRules[0]: invalid type",
+            ),
+            (
+                GOOD.replace("    mode: EnhanceProtect\n", ""),
+                "spec.policy: missing field `mode`; add it",
+            ),
+            (
+                GOOD.replace("v1beta1", "v1"),
+                "apiVersion is `crd.varmor.org/v1`; write",
+            ),
+            (
+                GOOD.replace("kind: VarmorPolicy", "kind: Varmor"),
+                "kind is `Varmor`; write",
+            ),
+            (
+                GOOD.replace("name: p1, namespace", "name: p1, nmaespace"),
+                "metadata.nmaespace: unknown field",
+            ),
+            (
+                format!("---{GOOD}---{GOOD}"),
+                "the file defines this object twice",
+            ),
         ];
         for (yaml, expected) in cases {
             let errors = errors(&yaml);
-            assert!(errors.iter().any(|e| e.contains(expected)), "{expected}: {errors:?}");
+            assert!(
+                errors.iter().any(|e| e.contains(expected)),
+                "{expected}: {errors:?}"
+            );
         }
     }
 
@@ -215,7 +274,11 @@ spec:
     #[test]
     fn duplicate_keys_are_refused_everywhere() {
         let wrong = GOOD.replace("name: web", "selector: {matchLabels: {a: b, a: c}}");
-        assert!(errors(&wrong)[0].contains("duplicate key `a`"), "{:?}", errors(&wrong));
+        assert!(
+            errors(&wrong)[0].contains("duplicate key `a`"),
+            "{:?}",
+            errors(&wrong)
+        );
     }
 
     #[test]
@@ -239,6 +302,9 @@ spec:
     fn objects_round_trip() {
         let object = parse(GOOD).expect("valid").remove(0);
         let json = serde_json::to_string(&object).expect("serializes");
-        assert_eq!(serde_json::from_str::<PolicyObject>(&json).expect("parses"), object);
+        assert_eq!(
+            serde_json::from_str::<PolicyObject>(&json).expect("parses"),
+            object
+        );
     }
 }

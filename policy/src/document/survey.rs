@@ -22,11 +22,17 @@ pub(super) struct Survey {
 impl Survey {
     pub(super) fn with_budget(text_bytes: usize) -> Self {
         // Nulls and flow punctuation can make a node of no bytes; small files may repeat a short alias.
-        Self { budget: text_bytes * 2 + 1024 }
+        Self {
+            budget: text_bytes * 2 + 1024,
+        }
     }
 
     pub(super) fn document<'a>(&'a mut self, header: &'a mut Header) -> Node<'a> {
-        Node { survey: self, header, place: Place::Root }
+        Node {
+            survey: self,
+            header,
+            place: Place::Root,
+        }
     }
 }
 
@@ -125,7 +131,11 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.spend(0)?;
         loop {
-            let node = Node { survey: self.survey, header: self.header, place: Place::Elsewhere };
+            let node = Node {
+                survey: self.survey,
+                header: self.header,
+                place: Place::Elsewhere,
+            };
             if seq.next_element_seed(node)?.is_none() {
                 return Ok(());
             }
@@ -139,9 +149,15 @@ impl<'de> Visitor<'de> for Node<'_> {
             self.spend(key.len())?;
             let place = self.place.below(&key);
             if let Some(key) = keys.replace(key) {
-                return Err(A::Error::custom(format!("duplicate key `{key}`; remove one")));
+                return Err(A::Error::custom(format!(
+                    "duplicate key `{key}`; remove one"
+                )));
             }
-            map.next_value_seed(Node { survey: self.survey, header: self.header, place })?;
+            map.next_value_seed(Node {
+                survey: self.survey,
+                header: self.header,
+                place,
+            })?;
         }
         Ok(())
     }

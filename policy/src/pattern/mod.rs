@@ -45,7 +45,9 @@ pub enum PatternError {
     #[error("the pattern holds the control character {0:#04x}; take it out")]
     Control(u8),
     /// Neither a path nor a file name.
-    #[error("`{0}` is neither a path nor a glob for a file name; begin it with `/`, or write `/**/{0}` for any directory")]
+    #[error(
+        "`{0}` is neither a path nor a glob for a file name; begin it with `/`, or write `/**/{0}` for any directory"
+    )]
     Relative(String),
     /// Components that no resolved path has.
     #[error("`{0}` holds `{1}`; resolved paths never do: write the path as the kernel resolves it")]
@@ -69,7 +71,9 @@ pub enum PatternError {
     #[error("`***` at byte {0}; write `*` (one component) or `**` (any depth)")]
     Stars(usize),
     /// The braces multiply beyond reason.
-    #[error("the braces make more than {MAX_ALTERNATIVES} alternatives or {MAX_TOKENS} bytes; write several rules")]
+    #[error(
+        "the braces make more than {MAX_ALTERNATIVES} alternatives or {MAX_TOKENS} bytes; write several rules"
+    )]
     Alternatives,
 }
 
@@ -87,12 +91,20 @@ impl Pattern {
     pub fn path(text: &str) -> Result<Self, PatternError> {
         let alternatives = parse_alternatives(text)?;
         let file_name = !text.contains('/') && !text.contains("**");
-        if file_name && matches!(&alternatives[..], [one] if one.iter().all(|t| matches!(t, Token::Byte(_)))) {
+        if file_name
+            && matches!(&alternatives[..], [one] if one.iter().all(|t| matches!(t, Token::Byte(_))))
+        {
             return Err(PatternError::Relative(text.to_owned()));
         }
         let alternatives = alternatives
             .into_iter()
-            .map(|tokens| if file_name { Ok(in_any_directory(tokens)) } else { absolute(tokens, text) })
+            .map(|tokens| {
+                if file_name {
+                    Ok(in_any_directory(tokens))
+                } else {
+                    absolute(tokens, text)
+                }
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { alternatives })
     }
@@ -102,7 +114,12 @@ impl Pattern {
     /// # Errors
     /// As [`Pattern::path`].
     pub fn mount_source(text: &str) -> Result<Self, PatternError> {
-        Ok(Self { alternatives: parse_alternatives(text)?.into_iter().map(|t| token::with_deep(&t)).collect() })
+        Ok(Self {
+            alternatives: parse_alternatives(text)?
+                .into_iter()
+                .map(|t| token::with_deep(&t))
+                .collect(),
+        })
     }
 
     /// The token sequences; the pattern matches what any of them matches.
@@ -119,7 +136,11 @@ fn parse_alternatives(text: &str) -> Result<Vec<Vec<Token>>, PatternError> {
         return Err(PatternError::TooLong(text.len()));
     }
     if let Some(byte) = text.bytes().find(|b| b.is_ascii_control()) {
-        return Err(if byte == 0 { PatternError::Nul } else { PatternError::Control(byte) });
+        return Err(if byte == 0 {
+            PatternError::Nul
+        } else {
+            PatternError::Control(byte)
+        });
     }
     Parser::new(text.as_bytes()).parse()
 }
@@ -142,14 +163,19 @@ fn absolute(mut tokens: Vec<Token>, text: &str) -> Result<Vec<Token>, PatternErr
         _ => return Err(PatternError::Relative(text.to_owned())),
     }
     let literal = |range: &[Token]| range.iter().all(|token| matches!(token, Token::Byte(_)));
-    let components: Vec<&[Token]> = tokens.split(|token| *token == Token::Byte(b'/')).skip(1).collect();
+    let components: Vec<&[Token]> = tokens
+        .split(|token| *token == Token::Byte(b'/'))
+        .skip(1)
+        .collect();
     for (index, component) in components.iter().enumerate() {
         let found = match component {
             [] if index + 1 == components.len() => Some("a `/` at the end"),
             [] => Some("`//`"),
             [Token::Byte(b'.')] => Some("`/./`"),
             [Token::Byte(b'.'), Token::Byte(b'.')] => Some("`/../`"),
-            component if literal(component) && component.len() > 255 => Some("a component of more than 255 bytes"),
+            component if literal(component) && component.len() > 255 => {
+                Some("a component of more than 255 bytes")
+            }
             _ => None,
         };
         // `/` alone is the root directory.
@@ -170,44 +196,102 @@ mod tests {
     #[test]
     fn what_patterns_match() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            ("/etc/shadow", &["/etc/shadow"], &["/etc/shadow-", "/etc/shado", "/x/etc/shadow"]),
+            (
+                "/etc/shadow",
+                &["/etc/shadow"],
+                &["/etc/shadow-", "/etc/shado", "/x/etc/shadow"],
+            ),
             ("/", &["/"], &["/a"]),
             ("/*", &["/a"], &["/", "/a/b"]),
             ("/**", &["/a", "/a/b"], &["/"]),
-            ("/tm**", &["/tm", "/tmp", "/tmp/a", "/tmx/b/c"], &["/t", "/a/tmp"]),
-            ("/tmp/**/33", &["/tmp/33", "/tmp/a/33", "/tmp/a/b/33"], &["/tmp/a33", "/tmp33", "/tmp/33/a"]),
-            ("/**/runc", &["/runc", "/usr/bin/runc"], &["/usr/bin/crunc", "/runc/a"]),
-            ("**/runc", &["/runc", "/usr/bin/runc"], &["/usr/bin/crunc", "/runc/a"]),
+            (
+                "/tm**",
+                &["/tm", "/tmp", "/tmp/a", "/tmx/b/c"],
+                &["/t", "/a/tmp"],
+            ),
+            (
+                "/tmp/**/33",
+                &["/tmp/33", "/tmp/a/33", "/tmp/a/b/33"],
+                &["/tmp/a33", "/tmp33", "/tmp/33/a"],
+            ),
+            (
+                "/**/runc",
+                &["/runc", "/usr/bin/runc"],
+                &["/usr/bin/crunc", "/runc/a"],
+            ),
+            (
+                "**/runc",
+                &["/runc", "/usr/bin/runc"],
+                &["/usr/bin/crunc", "/runc/a"],
+            ),
             ("**runc", &["/runc", "/usr/bin/crunc"], &["/runc/a"]),
             ("**", &["/", "/a", "/a/b"], &[]),
             ("/data/**", &["/data/a", "/data/a/b"], &["/data", "/dataa"]),
-            ("/**/.ssh/**", &["/.ssh/id", "/root/.ssh/a/b"], &["/root/.ssh", "/root/a.ssh/id"]),
-            ("*.log", &["/a.log", "/var/log/b.log", "/.log"], &["/a.log/b", "/a.logs"]),
+            (
+                "/**/.ssh/**",
+                &["/.ssh/id", "/root/.ssh/a/b"],
+                &["/root/.ssh", "/root/a.ssh/id"],
+            ),
+            (
+                "*.log",
+                &["/a.log", "/var/log/b.log", "/.log"],
+                &["/a.log/b", "/a.logs"],
+            ),
             ("fi*", &["/a/file", "/fi"], &["/file/a", "/a/afi"]),
             ("?sh", &["/bin/bsh", "/zsh"], &["/bin/sh", "/bin/bash"]),
-            ("/proc/*/mem", &["/proc/1/mem", "/proc/self/mem"], &["/proc/1/task/1/mem", "/proc/mem"]),
-            ("/proc/**/mem", &["/proc/1/mem", "/proc/1/task/1/mem", "/proc/mem"], &["/proc/1/amem"]),
+            (
+                "/proc/*/mem",
+                &["/proc/1/mem", "/proc/self/mem"],
+                &["/proc/1/task/1/mem", "/proc/mem"],
+            ),
+            (
+                "/proc/**/mem",
+                &["/proc/1/mem", "/proc/1/task/1/mem", "/proc/mem"],
+                &["/proc/1/amem"],
+            ),
             ("/a/**b/c", &["/a/b/c", "/a/x/yb/c"], &["/a/c", "/ab/c"]),
-            ("/dev/sd[a-c]", &["/dev/sda", "/dev/sdc"], &["/dev/sdd", "/dev/sd", "/dev/sd/"]),
-            ("/dev/sd[^a-c]", &["/dev/sdd", "/dev/sd^"], &["/dev/sda", "/dev/sd/"]),
+            (
+                "/dev/sd[a-c]",
+                &["/dev/sda", "/dev/sdc"],
+                &["/dev/sdd", "/dev/sd", "/dev/sd/"],
+            ),
+            (
+                "/dev/sd[^a-c]",
+                &["/dev/sdd", "/dev/sd^"],
+                &["/dev/sda", "/dev/sd/"],
+            ),
             ("/dev/sd[!a]", &["/dev/sd!", "/dev/sda"], &["/dev/sdb"]),
             ("/x[]-]", &["/x]", "/x-"], &["/x"]),
-            ("/{etc,usr/{lib,share}}/p", &["/etc/p", "/usr/lib/p", "/usr/share/p"], &["/usr/p", "/etc/usr/lib/p"]),
+            (
+                "/{etc,usr/{lib,share}}/p",
+                &["/etc/p", "/usr/lib/p", "/usr/share/p"],
+                &["/usr/p", "/etc/usr/lib/p"],
+            ),
             ("{/a,/b/c}/d", &["/a/d", "/b/c/d"], &["/d", "/b/d"]),
             ("{*.a,b?}", &["/x.a", "/d/bc"], &["/b"]),
             ("{sh,bash}", &["/sh", "/bin/bash"], &["/bin/dash"]),
             ("/a{,b}c", &["/ac", "/abc"], &["/abbc"]),
             (r"/a\*b\{\}\[\\", &[r"/a*b{}[\"], &["/axb{}[\\"]),
-            ("/a/**/b/**/c", &["/a/b/c", "/a/x/b/y/c", "/a/b/b/c"], &["/a/c", "/a/b"]),
+            (
+                "/a/**/b/**/c",
+                &["/a/b/c", "/a/x/b/y/c", "/a/b/b/c"],
+                &["/a/c", "/a/b"],
+            ),
             ("/é*", &["/é", "/éa"], &["/e"]),
         ];
         for (pattern, yes, no) in cases {
             let parsed = Pattern::path(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
             for path in *yes {
-                assert!(naive::matches(&parsed, path.as_bytes()), "{pattern} must match {path}");
+                assert!(
+                    naive::matches(&parsed, path.as_bytes()),
+                    "{pattern} must match {path}"
+                );
             }
             for path in *no {
-                assert!(!naive::matches(&parsed, path.as_bytes()), "{pattern} must not match {path}");
+                assert!(
+                    !naive::matches(&parsed, path.as_bytes()),
+                    "{pattern} must not match {path}"
+                );
             }
         }
     }
@@ -229,7 +313,11 @@ mod tests {
             ("tmp*", "/tmpfs", false),
         ] {
             let parsed = Pattern::mount_source(pattern).expect(pattern);
-            assert_eq!(naive::matches(&parsed, source.as_bytes()), expected, "{pattern} on {source}");
+            assert_eq!(
+                naive::matches(&parsed, source.as_bytes()),
+                expected,
+                "{pattern} on {source}"
+            );
         }
     }
 

@@ -80,7 +80,10 @@ impl<'a> Parser<'a> {
     }
 
     fn stars(&mut self) -> Result<Token, PatternError> {
-        let count = self.text[self.at..].iter().take_while(|b| **b == b'*').count();
+        let count = self.text[self.at..]
+            .iter()
+            .take_while(|b| **b == b'*')
+            .count();
         if count > 2 {
             return Err(PatternError::Stars(self.at));
         }
@@ -103,7 +106,8 @@ impl<'a> Parser<'a> {
                 break;
             }
             let low = self.element(&mut at).ok_or(never_closed.clone())?;
-            let is_range = self.text.get(at) == Some(&b'-') && !matches!(self.text.get(at + 1), None | Some(b']'));
+            let is_range = self.text.get(at) == Some(&b'-')
+                && !matches!(self.text.get(at + 1), None | Some(b']'));
             let high = if is_range {
                 at += 1;
                 self.element(&mut at).ok_or(never_closed.clone())?
@@ -117,9 +121,16 @@ impl<'a> Parser<'a> {
         }
         self.at = at + 1;
         if !negated && set.contains(b'/') {
-            return Err(PatternError::Set(open, "holds `/`, which a set never matches"));
+            return Err(PatternError::Set(
+                open,
+                "holds `/`, which a set never matches",
+            ));
         }
-        let set = if negated { set.complement_in_component() } else { set };
+        let set = if negated {
+            set.complement_in_component()
+        } else {
+            set
+        };
         if set.is_empty() {
             return Err(PatternError::Set(open, "matches nothing"));
         }
@@ -140,13 +151,18 @@ fn product(left: &[Vec<Token>], right: &[Vec<Token>]) -> Result<Vec<Vec<Token>>,
     if left.len() * right.len() > MAX_ALTERNATIVES {
         return Err(PatternError::Alternatives);
     }
-    let out: Vec<Vec<Token>> = left.iter().flat_map(|l| right.iter().map(|r| [&l[..], &r[..]].concat())).collect();
+    let out: Vec<Vec<Token>> = left
+        .iter()
+        .flat_map(|l| right.iter().map(|r| [&l[..], &r[..]].concat()))
+        .collect();
     check_size(&out)?;
     Ok(out)
 }
 
 fn check_size(sequences: &[Vec<Token>]) -> Result<(), PatternError> {
-    if sequences.len() > MAX_ALTERNATIVES || sequences.iter().map(Vec::len).sum::<usize>() > MAX_TOKENS {
+    if sequences.len() > MAX_ALTERNATIVES
+        || sequences.iter().map(Vec::len).sum::<usize>() > MAX_TOKENS
+    {
         return Err(PatternError::Alternatives);
     }
     Ok(())

@@ -53,7 +53,9 @@ impl ByteSet {
 
 impl fmt::Debug for ByteSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries((0..=255u8).filter(|b| self.contains(*b)).map(char::from)).finish()
+        f.debug_set()
+            .entries((0..=255u8).filter(|b| self.contains(*b)).map(char::from))
+            .finish()
     }
 }
 

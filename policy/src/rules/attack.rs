@@ -17,7 +17,10 @@ pub(super) const RULES: &[Rule] = &[
         ],
         bpf: &[
             BpfPart::Path("/run/secrets/kubernetes.io/serviceaccount/**", PERM_READ),
-            BpfPart::Path("/var/run/secrets/kubernetes.io/serviceaccount/**", PERM_READ),
+            BpfPart::Path(
+                "/var/run/secrets/kubernetes.io/serviceaccount/**",
+                PERM_READ,
+            ),
         ],
         seccomp: &[],
     },

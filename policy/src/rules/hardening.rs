@@ -19,7 +19,11 @@ pub(super) const RULES: &[Rule] = &[
         why: "a privileged container mounts the host's disk, or a procfs or cgroupfs whose files run code on the host",
         needs: &[],
         apparmor: &[AppArmorPart::Other("mount")],
-        bpf: &[BpfPart::Mount { fstype: None, source: "**", flags: !MOUNT_UMOUNT }],
+        bpf: &[BpfPart::Mount {
+            fstype: None,
+            source: "**",
+            flags: !MOUNT_UMOUNT,
+        }],
         seccomp: &[],
     },
     Rule {
@@ -68,18 +72,38 @@ pub(super) const RULES: &[Rule] = &[
         seccomp: &[
             SyscallPart {
                 names: &["unshare", "clone"],
-                args: &[ArgMask { index: 0, mask: CLONE_NEWUSER, value: CLONE_NEWUSER }],
+                args: &[ArgMask {
+                    index: 0,
+                    mask: CLONE_NEWUSER,
+                    value: CLONE_NEWUSER,
+                }],
                 errno: EPERM,
             },
             // The flags of clone3 are in memory, where a filter cannot look. On ENOSYS libc falls back to clone.
-            SyscallPart { names: &["clone3"], args: &[], errno: ENOSYS },
+            SyscallPart {
+                names: &["clone3"],
+                args: &[],
+                errno: ENOSYS,
+            },
             SyscallPart {
                 names: &["setns"],
-                args: &[ArgMask { index: 1, mask: CLONE_NEWUSER, value: CLONE_NEWUSER }],
+                args: &[ArgMask {
+                    index: 1,
+                    mask: CLONE_NEWUSER,
+                    value: CLONE_NEWUSER,
+                }],
                 errno: EPERM,
             },
             // Type 0 takes any namespace.
-            SyscallPart { names: &["setns"], args: &[ArgMask { index: 1, mask: INT, value: 0 }], errno: EPERM },
+            SyscallPart {
+                names: &["setns"],
+                args: &[ArgMask {
+                    index: 1,
+                    mask: INT,
+                    value: 0,
+                }],
+                errno: EPERM,
+            },
         ],
     },
 ];

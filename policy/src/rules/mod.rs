@@ -112,7 +112,10 @@ pub struct ArgMask {
 
 /// All built-in rules, group by group.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    hardening::RULES.iter().chain(attack::RULES).chain(vulnerability::RULES)
+    hardening::RULES
+        .iter()
+        .chain(attack::RULES)
+        .chain(vulnerability::RULES)
 }
 
 /// The rule that a policy means by a name: case does not matter and `_` is `-`.
@@ -151,16 +154,28 @@ mod tests {
     #[test]
     fn every_rule_does_something_and_says_why() {
         for rule in all() {
-            assert!(!rule.restricts.is_empty() && !rule.why.is_empty(), "{}", rule.name);
+            assert!(
+                !rule.restricts.is_empty() && !rule.why.is_empty(),
+                "{}",
+                rule.name
+            );
             let parts = rule.apparmor.len() + rule.bpf.len() + rule.seccomp.len();
             assert!(parts > 0, "{} does nothing", rule.name);
             for part in rule.bpf {
                 match part {
                     BpfPart::Path(pattern, permissions) => {
-                        assert!(Pattern::path(pattern).is_ok() && *permissions != 0, "{}", rule.name);
+                        assert!(
+                            Pattern::path(pattern).is_ok() && *permissions != 0,
+                            "{}",
+                            rule.name
+                        );
                     }
-                    BpfPart::Destination(ip) => assert!(ip.parse::<std::net::IpAddr>().is_ok(), "{ip}"),
-                    BpfPart::Mount { source, .. } => assert!(Pattern::mount_source(source).is_ok(), "{source}"),
+                    BpfPart::Destination(ip) => {
+                        assert!(ip.parse::<std::net::IpAddr>().is_ok(), "{ip}")
+                    }
+                    BpfPart::Mount { source, .. } => {
+                        assert!(Pattern::mount_source(source).is_ok(), "{source}")
+                    }
                     BpfPart::Capabilities(mask) => assert_ne!(*mask, 0),
                     BpfPart::PtraceExternal(_) | BpfPart::UsernsCreate => {}
                 }
@@ -170,10 +185,17 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_spelling() {
-        for name in ["DISABLE_WRITE_ETC", "disable-write-etc", "Disable_Write-Etc"] {
+        for name in [
+            "DISABLE_WRITE_ETC",
+            "disable-write-etc",
+            "Disable_Write-Etc",
+        ] {
             assert_eq!(find(name).expect(name).name, "disable-write-etc");
         }
-        assert_eq!(find("disallow-metadata-service").expect("alias").name, "block-access-to-metadata-service");
+        assert_eq!(
+            find("disallow-metadata-service").expect("alias").name,
+            "block-access-to-metadata-service"
+        );
         assert!(find("disable-write").is_none());
     }
 }

@@ -10,12 +10,12 @@ mod syscall;
 
 pub use apparmor::{AppArmorRawRule, AttackProtectionRule};
 pub use bpf::{
-    BpfRawRules, Destination, FileRule, MountRule, NetworkEgressRule, NetworkRawRules, NetworkSocketRule, PodTarget,
-    Port, PtraceRule, ServiceTarget,
+    BpfRawRules, Destination, FileRule, MountRule, NetworkEgressRule, NetworkRawRules,
+    NetworkSocketRule, PodTarget, Port, PtraceRule, ServiceTarget,
 };
 pub use egress_proxy::{
-    HeaderMutation, HttpMatch, HttpRule, InjectedHeader, Mitm, NetworkProxyConfig, NetworkProxyRules, PathMatch,
-    ProxyEgress, ProxyL4Rule, SecretKeyRef,
+    HeaderMutation, HttpMatch, HttpRule, InjectedHeader, Mitm, NetworkProxyConfig,
+    NetworkProxyRules, PathMatch, ProxyEgress, ProxyL4Rule, SecretKeyRef,
 };
 pub use selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 pub use syscall::{SyscallArg, SyscallRule};
@@ -78,12 +78,17 @@ impl TryFrom<Policy> for PolicyObject {
 
     fn try_from(policy: Policy) -> Result<Self, Self::Error> {
         if policy.api_version != API_VERSION {
-            return Err(format!("apiVersion is `{}`; write `{API_VERSION}`", policy.api_version));
+            return Err(format!(
+                "apiVersion is `{}`; write `{API_VERSION}`",
+                policy.api_version
+            ));
         }
         match policy.kind.as_str() {
             KIND_NAMESPACED => Ok(Self::Namespaced(policy)),
             KIND_CLUSTER => Ok(Self::Cluster(policy)),
-            other => Err(format!("kind is `{other}`; write `{KIND_NAMESPACED}` or `{KIND_CLUSTER}`")),
+            other => Err(format!(
+                "kind is `{other}`; write `{KIND_NAMESPACED}` or `{KIND_CLUSTER}`"
+            )),
         }
     }
 }

@@ -5,9 +5,19 @@ use crate::compile::effect::Effect;
 
 /// Everything that AppArmor mediates, allowed.
 pub(super) fn always_allow(text: &mut Text) {
-    for rule in
-        ["file", "capability", "network", "mount", "remount", "umount", "pivot_root", "ptrace", "signal", "dbus", "unix"]
-    {
+    for rule in [
+        "file",
+        "capability",
+        "network",
+        "mount",
+        "remount",
+        "umount",
+        "pivot_root",
+        "ptrace",
+        "signal",
+        "dbus",
+        "unix",
+    ] {
         text.line(rule);
     }
 }
@@ -21,7 +31,9 @@ pub(super) fn runtime_default(text: &mut Text, profile: &str, effect: Effect) {
         text.line(&format!("signal (receive) peer={peer}"));
     }
     text.line(&format!("signal (send, receive) peer={profile}"));
-    text.line(&format!("ptrace (trace, read, tracedby, readby) peer={profile}"));
+    text.line(&format!(
+        "ptrace (trace, read, tracedby, readby) peer={profile}"
+    ));
     refusals(text, effect);
 }
 
@@ -35,7 +47,9 @@ pub(super) fn runtime_default_child(text: &mut Text, parent: &str, child: &str, 
     }
     text.line(&format!("signal (send, receive) peer={child}"));
     text.line(&format!("ptrace (tracedby, readby) peer={parent}"));
-    text.line(&format!("ptrace (trace, read, tracedby, readby) peer={child}"));
+    text.line(&format!(
+        "ptrace (trace, read, tracedby, readby) peer={child}"
+    ));
     refusals(text, effect);
 }
 
@@ -50,7 +64,10 @@ fn refusals(text: &mut Text, effect: Effect) {
 /// "all but shm*", "all but fs", "all but cgroup*"; they let some other names through, as containerd's do.
 const PATHS: &[(&str, &str)] = &[
     ("@{PROC}/*", "w"),
-    ("@{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/**", "w"),
+    (
+        "@{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/**",
+        "w",
+    ),
     ("@{PROC}/sys/[^k]**", "w"),
     ("@{PROC}/sys/kernel/{?,??,[^s][^h][^m]**}", "w"),
     ("@{PROC}/sysrq-trigger", "rwklx"),

@@ -14,7 +14,13 @@ pub(super) struct PerTarget(Vec<(String, Vec<String>)>);
 
 impl PerTarget {
     /// Adds rules for executables; false when one of these is refused.
-    pub(super) fn add(&mut self, targets: &[String], field: &str, rules: &[String], findings: &mut Findings) -> bool {
+    pub(super) fn add(
+        &mut self,
+        targets: &[String],
+        field: &str,
+        rules: &[String],
+        findings: &mut Findings,
+    ) -> bool {
         let mut acceptable = true;
         for (index, target) in targets.iter().enumerate() {
             if let Err(message) = check_target(target) {
@@ -22,10 +28,14 @@ impl PerTarget {
                 acceptable = false;
                 continue;
             }
-            let position = self.0.iter().position(|(other, _)| other == target).unwrap_or_else(|| {
-                self.0.push((target.clone(), Vec::new()));
-                self.0.len() - 1
-            });
+            let position = self
+                .0
+                .iter()
+                .position(|(other, _)| other == target)
+                .unwrap_or_else(|| {
+                    self.0.push((target.clone(), Vec::new()));
+                    self.0.len() - 1
+                });
             let known = &mut self.0[position].1;
             for rule in rules {
                 if !known.contains(rule) {
@@ -34,7 +44,10 @@ impl PerTarget {
             }
         }
         if self.0.len() > MAX_TARGETS {
-            findings.add(field, format!("at most {MAX_TARGETS} executables can have rules of their own"));
+            findings.add(
+                field,
+                format!("at most {MAX_TARGETS} executables can have rules of their own"),
+            );
             acceptable = false;
         }
         acceptable
@@ -61,7 +74,9 @@ impl PerTarget {
 fn check_target(target: &str) -> Result<(), String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
     if !target.starts_with('/') || target.ends_with('/') || target.len() > 1024 {
-        return Err(format!("`{target}` is no executable; write its absolute path, such as /bin/sh"));
+        return Err(format!(
+            "`{target}` is no executable; write its absolute path, such as /bin/sh"
+        ));
     }
     if let Some(byte) = target.bytes().find(|b| !plain(*b)) {
         return Err(format!(
@@ -93,8 +108,19 @@ impl Child {
     }
 
     /// The child itself. What it runs stays in it: there is no way back.
-    pub(super) fn profile(&self, text: &mut Text, parent: &str, privileged: bool, effect: Effect, global: &str) {
-        let _ = writeln!(text.0, "\n  profile {} flags=(attach_disconnected,mediate_deleted) {{", self.name);
+    pub(super) fn profile(
+        &self,
+        text: &mut Text,
+        parent: &str,
+        privileged: bool,
+        effect: Effect,
+        global: &str,
+    ) {
+        let _ = writeln!(
+            text.0,
+            "\n  profile {} flags=(attach_disconnected,mediate_deleted) {{",
+            self.name
+        );
         text.0.push_str("  include <abstractions/base>\n");
         if privileged {
             base::always_allow(text);

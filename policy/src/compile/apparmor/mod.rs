@@ -30,7 +30,11 @@ pub(super) fn simple(profile: &str, restricted: bool) -> String {
 }
 
 /// Mode EnhanceProtect; `None` when the raw rules are refused.
-pub(super) fn enhance(profile: &str, enhance: &Enhance<'_>, findings: &mut Findings) -> Option<String> {
+pub(super) fn enhance(
+    profile: &str,
+    enhance: &Enhance<'_>,
+    findings: &mut Findings,
+) -> Option<String> {
     let mut global = Text::new();
     for rule in &enhance.global {
         global.rule(rule, enhance.effect);
@@ -57,7 +61,12 @@ pub(super) fn enhance(profile: &str, enhance: &Enhance<'_>, findings: &mut Findi
         if entry.targets.is_empty() {
             rules.iter().for_each(|rule| global.line(rule));
         } else {
-            acceptable &= per_target.add(&entry.targets, &format!("{field}.targets"), &rules, findings);
+            acceptable &= per_target.add(
+                &entry.targets,
+                &format!("{field}.targets"),
+                &rules,
+                findings,
+            );
         }
     }
     if !acceptable {
@@ -95,8 +104,12 @@ impl Text {
     fn open_profile(&mut self, name: &str) {
         // Without the abi the parser would take the running kernel's features, and the text would mean other things on
         // other nodes.
-        self.0.push_str("abi <abi/3.0>,\ninclude <tunables/global>\n\n");
-        let _ = writeln!(self.0, "profile {name} flags=(attach_disconnected,mediate_deleted) {{");
+        self.0
+            .push_str("abi <abi/3.0>,\ninclude <tunables/global>\n\n");
+        let _ = writeln!(
+            self.0,
+            "profile {name} flags=(attach_disconnected,mediate_deleted) {{"
+        );
         self.0.push_str("  include <abstractions/base>\n");
     }
 
@@ -110,7 +123,10 @@ impl Text {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.0.lines().map(|line| line.trim().trim_end_matches(',').to_owned()).collect()
+        self.0
+            .lines()
+            .map(|line| line.trim().trim_end_matches(',').to_owned())
+            .collect()
     }
 
     /// Adds a built-in rule.
@@ -120,7 +136,11 @@ impl Text {
                 AppArmorPart::Path(pattern, permissions) => self.path(pattern, permissions, effect),
                 AppArmorPart::Capabilities(mask) => {
                     let names: Vec<_> = capability::names(*mask).collect();
-                    self.line(&format!("{}capability {}", effect.apparmor(), names.join(" ")));
+                    self.line(&format!(
+                        "{}capability {}",
+                        effect.apparmor(),
+                        names.join(" ")
+                    ));
                 }
                 AppArmorPart::Other(rule) => self.line(&format!("{}{rule}", effect.apparmor())),
             }
@@ -129,8 +149,11 @@ impl Text {
 
     /// Adds a path rule. An allowed `x` must say how, so it becomes `ix`: the program stays in its profile.
     fn path(&mut self, pattern: &str, permissions: &str, effect: Effect) {
-        let permissions =
-            if effect.deny { permissions.to_owned() } else { permissions.replace('x', "ix") };
+        let permissions = if effect.deny {
+            permissions.to_owned()
+        } else {
+            permissions.replace('x', "ix")
+        };
         self.line(&format!("{}{pattern} {permissions}", effect.apparmor()));
     }
 }

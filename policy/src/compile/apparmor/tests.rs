@@ -16,12 +16,21 @@ fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("{PARSER} (package apparmor) is needed for this test: {e}"));
-    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("the parser reads");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(text.as_bytes())
+        .expect("the parser reads");
     let output = child.wait_with_output().expect("the parser ends");
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{}\n{}\n{text}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+        Err(format!(
+            "{}\n{}\n{text}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ))
     }
 }
 
@@ -49,12 +58,20 @@ fn policy(mode: &str, enhance: &str) -> Result<String, Vec<String>> {
 #[test]
 fn every_mode_and_effect_compiles() {
     for mode in ["AlwaysAllow", "RuntimeDefault"] {
-        assert_eq!(accepted(&policy(mode, "{}").expect("compiles")), ["varmor-demo-p1"], "{mode}");
+        assert_eq!(
+            accepted(&policy(mode, "{}").expect("compiles")),
+            ["varmor-demo-p1"],
+            "{mode}"
+        );
     }
-    let hardening: Vec<_> =
-        crate::rules::all().filter(|r| r.group == crate::rules::Group::Hardening && !r.apparmor.is_empty()).map(|r| r.name).collect();
-    let attack: Vec<_> =
-        crate::rules::all().filter(|r| r.group == crate::rules::Group::Attack && !r.apparmor.is_empty()).map(|r| r.name).collect();
+    let hardening: Vec<_> = crate::rules::all()
+        .filter(|r| r.group == crate::rules::Group::Hardening && !r.apparmor.is_empty())
+        .map(|r| r.name)
+        .collect();
+    let attack: Vec<_> = crate::rules::all()
+        .filter(|r| r.group == crate::rules::Group::Attack && !r.apparmor.is_empty())
+        .map(|r| r.name)
+        .collect();
     for privileged in [false, true] {
         for (allow, audit) in [(false, false), (false, true), (true, true), (true, false)] {
             let text = policy(
@@ -68,9 +85,19 @@ fn every_mode_and_effect_compiles() {
                 ),
             )
             .expect("compiles");
-            assert_eq!(accepted(&text), ["varmor-demo-p1", "varmor-demo-p1//child_0"]);
-            let qualifier = Effect { deny: !allow, audit }.apparmor();
-            assert!(text.contains(&format!("\n  {qualifier}/etc/** wl,\n")), "{text}");
+            assert_eq!(
+                accepted(&text),
+                ["varmor-demo-p1", "varmor-demo-p1//child_0"]
+            );
+            let qualifier = Effect {
+                deny: !allow,
+                audit,
+            }
+            .apparmor();
+            assert!(
+                text.contains(&format!("\n  {qualifier}/etc/** wl,\n")),
+                "{text}"
+            );
         }
     }
 }
@@ -90,7 +117,15 @@ fn targets_with_equal_rules_share_a_child() {
     )
     .expect("compiles");
     let names = accepted(&text);
-    assert_eq!(names, ["varmor-demo-p1", "varmor-demo-p1//child_0", "varmor-demo-p1//child_1", "varmor-demo-p1//child_2"]);
+    assert_eq!(
+        names,
+        [
+            "varmor-demo-p1",
+            "varmor-demo-p1//child_0",
+            "varmor-demo-p1//child_1",
+            "varmor-demo-p1//child_2"
+        ]
+    );
     for line in [
         "  /bin/a cx -> child_0,",
         "  /bin/b cx -> child_0,",
@@ -144,20 +179,56 @@ fn raw_rules_of_every_kind_compile() {
 #[test]
 fn wrong_targets_and_rules_are_refused_with_their_field() {
     for (enhance, expected) in [
-        ("{attackProtectionRules: [{rules: [disable-write-etc], targets: [sh]}]}", "attackProtectionRules[0].targets[0]: `sh`"),
-        ("{appArmorRawRules: [{rules: 'file,', targets: ['/bin/a {']}]}", "appArmorRawRules[0].targets[0]: ` `"),
-        ("{appArmorRawRules: [{rules: 'file,', targets: [\"/bin/a\\n}\"]}]}", "appArmorRawRules[0].targets[0]: `\\n`"),
-        ("{appArmorRawRules: [{rules: 'file,', targets: [/bin/*]}]}", "appArmorRawRules[0].targets[0]: `*`"),
-        ("{appArmorRawRules: [{rules: '/a r, }'}]}", "appArmorRawRules[0].rules: line 1: `}` closes nothing"),
-        ("{attackProtectionRules: [{rules: [block-access-to-metadata-service], targets: [/bin/sh]}]}", "AppArmor can do nothing"),
+        (
+            "{attackProtectionRules: [{rules: [disable-write-etc], targets: [sh]}]}",
+            "attackProtectionRules[0].targets[0]: `sh`",
+        ),
+        (
+            "{appArmorRawRules: [{rules: 'file,', targets: ['/bin/a {']}]}",
+            "appArmorRawRules[0].targets[0]: ` `",
+        ),
+        (
+            "{appArmorRawRules: [{rules: 'file,', targets: [\"/bin/a\\n}\"]}]}",
+            "appArmorRawRules[0].targets[0]: `\\n`",
+        ),
+        (
+            "{appArmorRawRules: [{rules: 'file,', targets: [/bin/*]}]}",
+            "appArmorRawRules[0].targets[0]: `*`",
+        ),
+        (
+            "{appArmorRawRules: [{rules: '/a r, }'}]}",
+            "appArmorRawRules[0].rules: line 1: `}` closes nothing",
+        ),
+        (
+            "{attackProtectionRules: [{rules: [block-access-to-metadata-service], targets: [/bin/sh]}]}",
+            "AppArmor can do nothing",
+        ),
         ("{bpfRawRules: {}}", "bpfRawRules: needs the enforcer BPF"),
-        ("{syscallRawRules: [{names: [open], action: SCMP_ACT_ERRNO}]}", "syscallRawRules: needs the enforcer Seccomp"),
-        ("{hardeningRules: [disallow-create-user-ns]}", "add BPF or Seccomp to spec.policy.enforcer"),
-        ("{hardeningRules: [disalow-mount]}", "did you mean `disallow-mount`?"),
-        ("{hardeningRules: [disable-write-etc]}", "belongs into attackProtectionRules"),
-        ("{attackProtectionRules: [{rules: []}]}", "attackProtectionRules[0].rules: no rule is named"),
+        (
+            "{syscallRawRules: [{names: [open], action: SCMP_ACT_ERRNO}]}",
+            "syscallRawRules: needs the enforcer Seccomp",
+        ),
+        (
+            "{hardeningRules: [disallow-create-user-ns]}",
+            "add BPF or Seccomp to spec.policy.enforcer",
+        ),
+        (
+            "{hardeningRules: [disalow-mount]}",
+            "did you mean `disallow-mount`?",
+        ),
+        (
+            "{hardeningRules: [disable-write-etc]}",
+            "belongs into attackProtectionRules",
+        ),
+        (
+            "{attackProtectionRules: [{rules: []}]}",
+            "attackProtectionRules[0].rules: no rule is named",
+        ),
     ] {
         let errors = policy("EnhanceProtect", enhance).expect_err(enhance);
-        assert!(errors.iter().any(|e| e.contains(expected)), "{enhance}: {errors:?}");
+        assert!(
+            errors.iter().any(|e| e.contains(expected)),
+            "{enhance}: {errors:?}"
+        );
     }
 }

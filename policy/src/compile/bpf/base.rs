@@ -19,7 +19,7 @@ pub(super) const RUNTIME_DEFAULT: &[BpfPart] = &[
     BpfPart::Path("/proc/*", WRITE),
     // Directories of /proc but those of processes and sys.
     BpfPart::Path("/proc/{[^1-9s]*,s,s[^y]*,sy,sy[^s]*,sys?*}/**", WRITE),
-    // A name that begins with a digit and is no process id does not exist.
+    // Names that begin with k are left to the next line, which refuses all of kernel but shm*.
     BpfPart::Path("/proc/sys/{[^k]**,k,k[^e]**,ke,ke[^r]**}", WRITE),
     BpfPart::Path("/proc/sys/kernel/{[^s]**,s,s[^h]**,sh,sh[^m]**}", WRITE),
     BpfPart::Path("/proc/sysrq-trigger", ALL),
@@ -27,10 +27,17 @@ pub(super) const RUNTIME_DEFAULT: &[BpfPart] = &[
     BpfPart::Path("/proc/*/mem", PERM_READ | WRITE),
     BpfPart::Path("/proc/*/task/*/mem", PERM_READ | WRITE),
     BpfPart::Path("/sys/{[^f]*,f,f[^s]*,fs?*}/**", CHANGE),
-    BpfPart::Path("/sys/fs/{[^c]*,c,c[^g]*,cg,cg[^r]*,cgr,cgr[^o]*,cgro,cgro[^u]*,cgrou,cgrou[^p]*}/**", CHANGE),
+    BpfPart::Path(
+        "/sys/fs/{[^c]*,c,c[^g]*,cg,cg[^r]*,cgr,cgr[^o]*,cgro,cgro[^u]*,cgrou,cgrou[^p]*}/**",
+        CHANGE,
+    ),
     BpfPart::Path("/sys/firmware/**", ALL),
     BpfPart::Path("/sys/devices/virtual/powercap/**", ALL),
     BpfPart::Path("/sys/kernel/security/**", ALL),
-    BpfPart::Mount { fstype: None, source: "**", flags: !MOUNT_UMOUNT },
+    BpfPart::Mount {
+        fstype: None,
+        source: "**",
+        flags: !MOUNT_UMOUNT,
+    },
     BpfPart::PtraceExternal(PTRACE_TRACE | PTRACE_READ),
 ];

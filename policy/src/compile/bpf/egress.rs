@@ -11,7 +11,10 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Most rules of one policy; the table's size is what limits it.
 const MAX_DESTINATIONS: usize = 16_384;
 /// The prefix of IPv4 addresses in the table.
-const MAPPED: Block = Block { address: 0xffff_0000_0000, length: 96 };
+const MAPPED: Block = Block {
+    address: 0xffff_0000_0000,
+    length: 96,
+};
 
 /// A block of the table's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,20 +24,28 @@ struct Block {
 }
 
 impl Block {
-    const EVERYTHING: Self = Self { address: 0, length: 0 };
+    const EVERYTHING: Self = Self {
+        address: 0,
+        length: 0,
+    };
 
     fn of(net: IpNet) -> Self {
         match net {
-            IpNet::V4(net) => {
-                Self { address: u128::from(net.network().to_ipv6_mapped()), length: net.prefix_len() + 96 }
-            }
-            IpNet::V6(net) => Self { address: u128::from(net.network()), length: net.prefix_len() },
+            IpNet::V4(net) => Self {
+                address: u128::from(net.network().to_ipv6_mapped()),
+                length: net.prefix_len() + 96,
+            },
+            IpNet::V6(net) => Self {
+                address: u128::from(net.network()),
+                length: net.prefix_len(),
+            },
         }
     }
 
     fn covers(self, other: Self) -> bool {
         self.length <= other.length
-            && (self.length == 0 || (self.address ^ other.address) >> (128 - u32::from(self.length)) == 0)
+            && (self.length == 0
+                || (self.address ^ other.address) >> (128 - u32::from(self.length)) == 0)
     }
 }
 
@@ -60,19 +71,30 @@ pub(super) struct DestinationRule {
 impl DestinationRule {
     /// Every port of one address.
     pub(super) fn address(address: IpAddr, effect: Effect) -> Self {
-        Self { place: Place::Block(Block::of(address.into())), ports: vec![(0, u16::MAX)], effect }
+        Self {
+            place: Place::Block(Block::of(address.into())),
+            ports: vec![(0, u16::MAX)],
+            effect,
+        }
     }
 
     fn holds_in(&self, block: Block) -> bool {
         match self.place {
             Place::Anywhere => true,
-            Place::Block(own) => own.covers(block) && (own.length >= MAPPED.length || !MAPPED.covers(block)),
+            Place::Block(own) => {
+                own.covers(block) && (own.length >= MAPPED.length || !MAPPED.covers(block))
+            }
             Place::PodSelf => false,
         }
     }
 }
 
-pub(super) fn add(rules: &NetworkEgressRule, field: &str, out: &mut Vec<DestinationRule>, findings: &mut Findings) {
+pub(super) fn add(
+    rules: &NetworkEgressRule,
+    field: &str,
+    out: &mut Vec<DestinationRule>,
+    findings: &mut Findings,
+) {
     const NEEDS_API: &str = "needs the API server to find addresses, which this version does not ask; list the \
                              addresses in toDestinations";
     if !rules.to_services.is_empty() {
@@ -82,7 +104,10 @@ pub(super) fn add(rules: &NetworkEgressRule, field: &str, out: &mut Vec<Destinat
         findings.add(format!("{field}.toPods"), NEEDS_API);
     }
     if rules.to_destinations.len() > MAX_DESTINATIONS {
-        findings.add(format!("{field}.toDestinations"), format!("at most {MAX_DESTINATIONS} destinations fit; use blocks"));
+        findings.add(
+            format!("{field}.toDestinations"),
+            format!("at most {MAX_DESTINATIONS} destinations fit; use blocks"),
+        );
         return;
     }
     for (index, rule) in rules.to_destinations.iter().enumerate() {
@@ -90,7 +115,11 @@ pub(super) fn add(rules: &NetworkEgressRule, field: &str, out: &mut Vec<Destinat
         let effect = Effect::from_qualifiers(&rule.qualifiers, &field, findings);
         let ports = ports(&rule.ports, &field, findings);
         for place in places(rule, &field, findings) {
-            out.push(DestinationRule { place, ports: ports.clone(), effect });
+            out.push(DestinationRule {
+                place,
+                ports: ports.clone(),
+                effect,
+            });
         }
     }
 }
@@ -136,7 +165,10 @@ fn ports(ports: &[Port], field: &str, findings: &mut Findings) -> Vec<(u16, u16)
     for (index, Port { port, end_port }) in ports.iter().enumerate() {
         let end = end_port.unwrap_or(*port);
         if *port == 0 {
-            findings.add(format!("{field}.ports[{index}].port"), "0 is no port; write 1 to 65535, or leave ports out");
+            findings.add(
+                format!("{field}.ports[{index}].port"),
+                "0 is no port; write 1 to 65535, or leave ports out",
+            );
         } else if end < *port {
             findings.add(
                 format!("{field}.ports[{index}].endPort"),
@@ -150,8 +182,15 @@ fn ports(ports: &[Port], field: &str, findings: &mut Findings) -> Vec<(u16, u16)
 }
 
 /// The table, or `None` without rules.
-pub(super) fn build(rules: &[DestinationRule], field: &str, findings: &mut Findings) -> Option<Egress> {
-    let rules: Vec<&DestinationRule> = rules.iter().filter(|r| r.effect != Effect::default()).collect();
+pub(super) fn build(
+    rules: &[DestinationRule],
+    field: &str,
+    findings: &mut Findings,
+) -> Option<Egress> {
+    let rules: Vec<&DestinationRule> = rules
+        .iter()
+        .filter(|r| r.effect != Effect::default())
+        .collect();
     if rules.is_empty() {
         return None;
     }
@@ -173,20 +212,34 @@ pub(super) fn build(rules: &[DestinationRule], field: &str, findings: &mut Findi
     let mut sets = PortSets::default();
     let mut prefixes = Vec::with_capacity(blocks.len());
     for (block, covering) in with_covering_rules(&blocks, &rules) {
-        let covering: Vec<_> = covering.into_iter().filter(|rule| rule.holds_in(block)).collect();
+        let covering: Vec<_> = covering
+            .into_iter()
+            .filter(|rule| rule.holds_in(block))
+            .collect();
         prefixes.push(AddressPrefix {
             address: Ipv6Addr::from(block.address),
             length: block.length,
             port_set: sets.number(&covering),
         });
     }
-    let own: Vec<_> = rules.iter().copied().filter(|rule| rule.place == Place::PodSelf).collect();
+    let own: Vec<_> = rules
+        .iter()
+        .copied()
+        .filter(|rule| rule.place == Place::PodSelf)
+        .collect();
     let pod_self = if own.is_empty() { 0 } else { sets.number(&own) };
     if sets.sets.len() > usize::from(u16::MAX) {
-        findings.add(field, "the destinations have more than 65,535 distinct sets of ports; merge rules");
+        findings.add(
+            field,
+            "the destinations have more than 65,535 distinct sets of ports; merge rules",
+        );
         return None;
     }
-    Some(Egress { prefixes, pod_self, port_sets: sets.sets })
+    Some(Egress {
+        prefixes,
+        pod_self,
+        port_sets: sets.sets,
+    })
 }
 
 /// For each block (sorted), the rules whose block covers it. Sorted blocks nest like brackets, so a stack is enough.
@@ -210,7 +263,11 @@ fn with_covering_rules<'a>(
             open.pop();
         }
         open.push(*block);
-        let covering = open.iter().filter_map(|outer| own.get(outer)).flatten().copied();
+        let covering = open
+            .iter()
+            .filter_map(|outer| own.get(outer))
+            .flatten()
+            .copied();
         out.push((*block, anywhere.iter().copied().chain(covering).collect()));
     }
     out
@@ -224,7 +281,10 @@ struct PortSets {
 
 impl Default for PortSets {
     fn default() -> Self {
-        Self { sets: vec![PortSet::default()], numbers: HashMap::from([(PortSet::default(), 0)]) }
+        Self {
+            sets: vec![PortSet::default()],
+            numbers: HashMap::from([(PortSet::default(), 0)]),
+        }
     }
 }
 
@@ -260,7 +320,10 @@ fn merge(rules: &[&DestinationRule]) -> PortSet {
         if port > from && (deny > 0 || audit > 0) {
             let last = (port - 1) as u16;
             match ranges.last_mut() {
-                Some(range) if u32::from(range.1) + 1 == from && (range.2, range.3) == (deny > 0, audit > 0) => {
+                Some(range)
+                    if u32::from(range.1) + 1 == from
+                        && (range.2, range.3) == (deny > 0, audit > 0) =>
+                {
                     range.1 = last;
                 }
                 _ => ranges.push((from as u16, last, deny > 0, audit > 0)),

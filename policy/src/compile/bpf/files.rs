@@ -9,14 +9,29 @@ use crate::types::FileRule;
 
 const NAMES: [&str; 5] = ["all", "read", "write", "append", "exec"];
 
-pub(super) fn add(rules: &[FileRule], field: &str, paths: &mut Vec<PathRule>, findings: &mut Findings) {
+pub(super) fn add(
+    rules: &[FileRule],
+    field: &str,
+    paths: &mut Vec<PathRule>,
+    findings: &mut Findings,
+) {
     for (index, rule) in rules.iter().enumerate() {
         let field = format!("{field}[{index}]");
-        let masks = Effect::from_qualifiers(&rule.qualifiers, &field, findings)
-            .masks(permissions(&rule.permissions, &field, findings));
+        let masks = Effect::from_qualifiers(&rule.qualifiers, &field, findings).masks(permissions(
+            &rule.permissions,
+            &field,
+            findings,
+        ));
         match Pattern::path(&rule.pattern) {
             Ok(pattern) => {
-                paths.push((pattern, PathVerdict { deny: masks.deny, audit: masks.audit, ..PathVerdict::default() }));
+                paths.push((
+                    pattern,
+                    PathVerdict {
+                        deny: masks.deny,
+                        audit: masks.audit,
+                        ..PathVerdict::default()
+                    },
+                ));
             }
             Err(error) => findings.add(format!("{field}.pattern"), error.to_string()),
         }
@@ -46,7 +61,10 @@ fn permissions(names: &[String], field: &str, findings: &mut Findings) -> u16 {
         };
     }
     if names.is_empty() {
-        findings.add(format!("{field}.permissions"), "a rule without permissions has no effect; write `[all]`, say");
+        findings.add(
+            format!("{field}.permissions"),
+            "a rule without permissions has no effect; write `[all]`, say",
+        );
     }
     mask
 }

@@ -45,19 +45,46 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<
         parts.add_all(rule.bpf, enhance.effect);
     }
     if let Some(raw) = &enhance.settings.bpf_raw_rules {
-        files::add(&raw.files, &format!("{FIELD}.files"), &mut parts.paths, findings);
-        files::add(&raw.processes, &format!("{FIELD}.processes"), &mut parts.paths, findings);
+        files::add(
+            &raw.files,
+            &format!("{FIELD}.files"),
+            &mut parts.paths,
+            findings,
+        );
+        files::add(
+            &raw.processes,
+            &format!("{FIELD}.processes"),
+            &mut parts.paths,
+            findings,
+        );
         if let Some(network) = &raw.network {
             let field = format!("{FIELD}.network");
-            parts.sockets.add(&network.sockets, &format!("{field}.sockets"), findings);
+            parts
+                .sockets
+                .add(&network.sockets, &format!("{field}.sockets"), findings);
             if let Some(rules) = &network.egress {
-                egress::add(rules, &format!("{field}.egress"), &mut parts.destinations, findings);
+                egress::add(
+                    rules,
+                    &format!("{field}.egress"),
+                    &mut parts.destinations,
+                    findings,
+                );
             }
         }
         if let Some(rule) = &raw.ptrace {
-            ptrace::add(rule, &format!("{FIELD}.ptrace"), &mut parts.profile.ptrace, findings);
+            ptrace::add(
+                rule,
+                &format!("{FIELD}.ptrace"),
+                &mut parts.profile.ptrace,
+                findings,
+            );
         }
-        mounts::add(&raw.mounts, &format!("{FIELD}.mounts"), &mut parts.mounts, findings);
+        mounts::add(
+            &raw.mounts,
+            &format!("{FIELD}.mounts"),
+            &mut parts.mounts,
+            findings,
+        );
     }
     parts.build(FIELD, findings)
 }
@@ -68,9 +95,17 @@ impl Parts {
         for part in parts {
             match *part {
                 BpfPart::Path(pattern, permissions) => {
-                    let pattern = Pattern::path(pattern).expect("patterns of the tables are tested");
+                    let pattern =
+                        Pattern::path(pattern).expect("patterns of the tables are tested");
                     let Masks { deny, audit } = effect.masks(permissions);
-                    self.paths.push((pattern, PathVerdict { deny, audit, ..PathVerdict::default() }));
+                    self.paths.push((
+                        pattern,
+                        PathVerdict {
+                            deny,
+                            audit,
+                            ..PathVerdict::default()
+                        },
+                    ));
                 }
                 BpfPart::Capabilities(mask) => {
                     let Masks { deny, audit } = effect.masks(mask);
@@ -79,17 +114,27 @@ impl Parts {
                 }
                 BpfPart::Destination(ip) => {
                     let address = ip.parse().expect("addresses of the tables are tested");
-                    self.destinations.push(egress::DestinationRule::address(address, effect));
+                    self.destinations
+                        .push(egress::DestinationRule::address(address, effect));
                 }
                 BpfPart::PtraceExternal(permissions) => {
                     let Masks { deny, audit } = effect.masks(permissions);
                     self.profile.ptrace.external.deny |= deny;
                     self.profile.ptrace.external.audit |= audit;
                 }
-                BpfPart::Mount { fstype, source, flags } => {
-                    let source = Pattern::mount_source(source).expect("patterns of the tables are tested");
+                BpfPart::Mount {
+                    fstype,
+                    source,
+                    flags,
+                } => {
+                    let source =
+                        Pattern::mount_source(source).expect("patterns of the tables are tested");
                     let Masks { deny, audit } = effect.masks(flags);
-                    let set = MountSet { deny_flags: deny, audit_flags: audit, ..MountSet::default() };
+                    let set = MountSet {
+                        deny_flags: deny,
+                        audit_flags: audit,
+                        ..MountSet::default()
+                    };
                     self.mounts.push((fstype.map(str::to_owned), source, set));
                 }
                 BpfPart::UsernsCreate => {
@@ -102,13 +147,21 @@ impl Parts {
     }
 
     fn build(mut self, field: &str, findings: &mut Findings) -> Option<BpfProfile> {
-        let paths = compile_paths(&self.paths).map_err(|e| findings.add(format!("{field}.files"), e.to_string())).ok()?;
+        let paths = compile_paths(&self.paths)
+            .map_err(|e| findings.add(format!("{field}.files"), e.to_string()))
+            .ok()?;
         self.profile.forward = paths.forward;
         self.profile.backward = paths.backward;
-        self.mounts.retain(|(_, _, set)| *set != MountSet::default());
-        self.profile.mounts =
-            compile_mounts(&self.mounts).map_err(|e| findings.add(format!("{field}.mounts"), e.to_string())).ok()?;
-        self.profile.egress = egress::build(&self.destinations, &format!("{field}.network.egress"), findings);
+        self.mounts
+            .retain(|(_, _, set)| *set != MountSet::default());
+        self.profile.mounts = compile_mounts(&self.mounts)
+            .map_err(|e| findings.add(format!("{field}.mounts"), e.to_string()))
+            .ok()?;
+        self.profile.egress = egress::build(
+            &self.destinations,
+            &format!("{field}.network.egress"),
+            findings,
+        );
         self.profile.sockets = self.sockets.build();
         Some(self.profile)
     }

@@ -32,23 +32,63 @@ const MAX_FSTYPE_BYTES: usize = 15;
 
 /// mount(2) flags (include/uapi/linux/mount.h) by vArmor's names.
 const FLAGS: &[(&str, Flag)] = &[
-    ("ro", Set(1)), ("r", Set(1)), ("read-only", Set(1)), ("rw", Clear(1)), ("w", Clear(1)),
-    ("nosuid", Set(1 << 1)), ("suid", Clear(1 << 1)), ("nodev", Set(1 << 2)), ("dev", Clear(1 << 2)),
-    ("noexec", Set(1 << 3)), ("exec", Clear(1 << 3)), ("sync", Set(1 << 4)), ("async", Clear(1 << 4)),
-    ("remount", Set(REMOUNT)), ("mand", Set(1 << 6)), ("nomand", Clear(1 << 6)), ("dirsync", Set(1 << 7)),
-    ("noatime", Set(1 << 10)), ("atime", Clear(1 << 10)), ("nodiratime", Set(1 << 11)), ("diratime", Clear(1 << 11)),
-    ("bind", Set(BIND)), ("move", Set(MOVE)), ("rbind", Set(BIND | REC)), ("silent", Set(1 << 15)),
-    ("loud", Clear(1 << 15)), ("unbindable", Set(UNBINDABLE)), ("make-unbindable", Set(UNBINDABLE)),
-    ("private", Set(PRIVATE)), ("make-private", Set(PRIVATE)), ("slave", Set(SLAVE)), ("make-slave", Set(SLAVE)),
-    ("shared", Set(SHARED)), ("make-shared", Set(SHARED)), ("runbindable", Set(UNBINDABLE | REC)),
-    ("make-runbindable", Set(UNBINDABLE | REC)), ("rprivate", Set(PRIVATE | REC)), ("make-rprivate", Set(PRIVATE | REC)),
-    ("rslave", Set(SLAVE | REC)), ("make-rslave", Set(SLAVE | REC)), ("rshared", Set(SHARED | REC)),
-    ("make-rshared", Set(SHARED | REC)), ("relatime", Set(1 << 21)), ("norelatime", Clear(1 << 21)),
-    ("iversion", Set(1 << 23)), ("noiversion", Clear(1 << 23)), ("strictatime", Set(1 << 24)),
-    ("nostrictatime", Clear(1 << 24)), ("umount", Set(MOUNT_UMOUNT)),
+    ("ro", Set(1)),
+    ("r", Set(1)),
+    ("read-only", Set(1)),
+    ("rw", Clear(1)),
+    ("w", Clear(1)),
+    ("nosuid", Set(1 << 1)),
+    ("suid", Clear(1 << 1)),
+    ("nodev", Set(1 << 2)),
+    ("dev", Clear(1 << 2)),
+    ("noexec", Set(1 << 3)),
+    ("exec", Clear(1 << 3)),
+    ("sync", Set(1 << 4)),
+    ("async", Clear(1 << 4)),
+    ("remount", Set(REMOUNT)),
+    ("mand", Set(1 << 6)),
+    ("nomand", Clear(1 << 6)),
+    ("dirsync", Set(1 << 7)),
+    ("noatime", Set(1 << 10)),
+    ("atime", Clear(1 << 10)),
+    ("nodiratime", Set(1 << 11)),
+    ("diratime", Clear(1 << 11)),
+    ("bind", Set(BIND)),
+    ("move", Set(MOVE)),
+    ("rbind", Set(BIND | REC)),
+    ("silent", Set(1 << 15)),
+    ("loud", Clear(1 << 15)),
+    ("unbindable", Set(UNBINDABLE)),
+    ("make-unbindable", Set(UNBINDABLE)),
+    ("private", Set(PRIVATE)),
+    ("make-private", Set(PRIVATE)),
+    ("slave", Set(SLAVE)),
+    ("make-slave", Set(SLAVE)),
+    ("shared", Set(SHARED)),
+    ("make-shared", Set(SHARED)),
+    ("runbindable", Set(UNBINDABLE | REC)),
+    ("make-runbindable", Set(UNBINDABLE | REC)),
+    ("rprivate", Set(PRIVATE | REC)),
+    ("make-rprivate", Set(PRIVATE | REC)),
+    ("rslave", Set(SLAVE | REC)),
+    ("make-rslave", Set(SLAVE | REC)),
+    ("rshared", Set(SHARED | REC)),
+    ("make-rshared", Set(SHARED | REC)),
+    ("relatime", Set(1 << 21)),
+    ("norelatime", Clear(1 << 21)),
+    ("iversion", Set(1 << 23)),
+    ("noiversion", Clear(1 << 23)),
+    ("strictatime", Set(1 << 24)),
+    ("nostrictatime", Clear(1 << 24)),
+    ("umount", Set(MOUNT_UMOUNT)),
 ];
 
-pub(super) fn add(rules: &[MountRule], field: &str, mounts: &mut Vec<MountPattern>, findings: &mut Findings) {
+pub(super) fn add(
+    rules: &[MountRule],
+    field: &str,
+    mounts: &mut Vec<MountPattern>,
+    findings: &mut Findings,
+) {
     for (index, rule) in rules.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let effect = Effect::from_qualifiers(&rule.qualifiers, &field, findings);
@@ -71,7 +111,13 @@ pub(super) fn add(rules: &[MountRule], field: &str, mounts: &mut Vec<MountPatter
     }
 }
 
-fn fstype(text: &str, set: u32, clear: u32, field: &str, findings: &mut Findings) -> Option<String> {
+fn fstype(
+    text: &str,
+    set: u32,
+    clear: u32,
+    field: &str,
+    findings: &mut Findings,
+) -> Option<String> {
     let field = format!("{field}.fstype");
     if text == "*" {
         return None;
@@ -113,7 +159,10 @@ fn flags(names: &[String], field: &str, findings: &mut Findings) -> (u32, u32) {
         }
     }
     if names.is_empty() {
-        findings.add(format!("{field}.flags"), "a rule without flags has no effect; write `[all]`, say");
+        findings.add(
+            format!("{field}.flags"),
+            "a rule without flags has no effect; write `[all]`, say",
+        );
     }
     (set, clear)
 }

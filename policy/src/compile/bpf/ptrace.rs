@@ -27,7 +27,10 @@ pub(super) fn add(rule: &PtraceRule, field: &str, ptrace: &mut Ptrace, findings:
         };
     }
     if rule.permissions.is_empty() {
-        findings.add(format!("{field}.permissions"), "a rule without permissions has no effect; write `[all]`, say");
+        findings.add(
+            format!("{field}.permissions"),
+            "a rule without permissions has no effect; write `[all]`, say",
+        );
     }
     let masks = Effect::from_qualifiers(&rule.qualifiers, field, findings).masks(permissions);
     ptrace.external.deny |= masks.deny;

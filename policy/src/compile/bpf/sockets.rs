@@ -7,18 +7,67 @@ use crate::types::NetworkSocketRule;
 
 /// Address families (include/linux/socket.h).
 const FAMILIES: &[(&str, u8)] = &[
-    ("unix", 1), ("inet", 2), ("ax25", 3), ("ipx", 4), ("appletalk", 5), ("netrom", 6), ("bridge", 7), ("atmpvc", 8),
-    ("x25", 9), ("inet6", 10), ("rose", 11), ("netbeui", 13), ("security", 14), ("key", 15), ("netlink", 16),
-    ("packet", 17), ("ash", 18), ("econet", 19), ("atmsvc", 20), ("rds", 21), ("sna", 22), ("irda", 23),
-    ("pppox", 24), ("wanpipe", 25), ("llc", 26), ("ib", 27), ("mpls", 28), ("can", 29), ("tipc", 30),
-    ("bluetooth", 31), ("iucv", 32), ("rxrpc", 33), ("isdn", 34), ("phonet", 35), ("ieee802154", 36), ("caif", 37),
-    ("alg", 38), ("nfc", 39), ("vsock", 40), ("kcm", 41), ("qipcrtr", 42), ("smc", 43), ("xdp", 44), ("mctp", 45),
+    ("unix", 1),
+    ("inet", 2),
+    ("ax25", 3),
+    ("ipx", 4),
+    ("appletalk", 5),
+    ("netrom", 6),
+    ("bridge", 7),
+    ("atmpvc", 8),
+    ("x25", 9),
+    ("inet6", 10),
+    ("rose", 11),
+    ("netbeui", 13),
+    ("security", 14),
+    ("key", 15),
+    ("netlink", 16),
+    ("packet", 17),
+    ("ash", 18),
+    ("econet", 19),
+    ("atmsvc", 20),
+    ("rds", 21),
+    ("sna", 22),
+    ("irda", 23),
+    ("pppox", 24),
+    ("wanpipe", 25),
+    ("llc", 26),
+    ("ib", 27),
+    ("mpls", 28),
+    ("can", 29),
+    ("tipc", 30),
+    ("bluetooth", 31),
+    ("iucv", 32),
+    ("rxrpc", 33),
+    ("isdn", 34),
+    ("phonet", 35),
+    ("ieee802154", 36),
+    ("caif", 37),
+    ("alg", 38),
+    ("nfc", 39),
+    ("vsock", 40),
+    ("kcm", 41),
+    ("qipcrtr", 42),
+    ("smc", 43),
+    ("xdp", 44),
+    ("mctp", 45),
 ];
 /// Socket types (include/linux/net.h).
-const TYPES: &[(&str, u8)] =
-    &[("stream", 1), ("dgram", 2), ("raw", 3), ("rdm", 4), ("seqpacket", 5), ("dccp", 6), ("packet", 10)];
+const TYPES: &[(&str, u8)] = &[
+    ("stream", 1),
+    ("dgram", 2),
+    ("raw", 3),
+    ("rdm", 4),
+    ("seqpacket", 5),
+    ("dccp", 6),
+    ("packet", 10),
+];
 /// Protocols; ICMP is that of both address families.
-const PROTOCOLS: &[(&str, u64)] = &[("icmp", 1 << 1 | 1 << 58), ("tcp", 1 << 6), ("udp", 1 << 17)];
+const PROTOCOLS: &[(&str, u64)] = &[
+    ("icmp", 1 << 1 | 1 << 58),
+    ("tcp", 1 << 6),
+    ("udp", 1 << 17),
+];
 /// The families whose protocol numbers are IP's.
 const INTERNET: [u8; 2] = [2, 10];
 /// Length of the table: a family without a rule has an empty entry.
@@ -28,7 +77,12 @@ const TABLE: usize = 64;
 pub(super) struct SocketRules(Vec<SocketRule>);
 
 impl SocketRules {
-    pub(super) fn add(&mut self, rules: &[NetworkSocketRule], field: &str, findings: &mut Findings) {
+    pub(super) fn add(
+        &mut self,
+        rules: &[NetworkSocketRule],
+        field: &str,
+        findings: &mut Findings,
+    ) {
         for (index, rule) in rules.iter().enumerate() {
             self.add_one(rule, &format!("{field}[{index}]"), findings);
         }
@@ -37,7 +91,10 @@ impl SocketRules {
     fn add_one(&mut self, rule: &NetworkSocketRule, field: &str, findings: &mut Findings) {
         let effect = Effect::from_qualifiers(&rule.qualifiers, field, findings);
         if !rule.types.is_empty() && !rule.protocols.is_empty() {
-            findings.add(field, "types and protocols exclude each other; write two rules");
+            findings.add(
+                field,
+                "types and protocols exclude each other; write two rules",
+            );
         }
         if rule.domains.is_empty() && rule.types.is_empty() && rule.protocols.is_empty() {
             findings.add(field, "nothing is selected; write domains, types or protocols (`domains: [all]` is every socket)");
@@ -48,13 +105,27 @@ impl SocketRules {
             u32::MAX
         } else {
             let of = |name: &str| find(TYPES, name).map(|number| 1u32 << number);
-            fold(&rule.types, &format!("{field}.types"), "socket type", of, TYPES, findings)
+            fold(
+                &rule.types,
+                &format!("{field}.types"),
+                "socket type",
+                of,
+                TYPES,
+                findings,
+            )
         };
         let protocols = if names_all(&rule.protocols) {
             u64::MAX
         } else {
             let of = |name: &str| find(PROTOCOLS, name);
-            fold(&rule.protocols, &format!("{field}.protocols"), "protocol", of, PROTOCOLS, findings)
+            fold(
+                &rule.protocols,
+                &format!("{field}.protocols"),
+                "protocol",
+                of,
+                PROTOCOLS,
+                findings,
+            )
         };
         if self.0.is_empty() {
             self.0 = vec![SocketRule::default(); TABLE];
@@ -76,7 +147,11 @@ impl SocketRules {
     /// The families that a rule is about. A rule for protocols is about IP: elsewhere the numbers mean other things.
     fn families(&self, rule: &NetworkSocketRule, field: &str, findings: &mut Findings) -> Vec<u8> {
         if rule.domains.is_empty() || names_all(&rule.domains) {
-            return if rule.protocols.is_empty() { (0..TABLE as u8).collect() } else { INTERNET.to_vec() };
+            return if rule.protocols.is_empty() {
+                (0..TABLE as u8).collect()
+            } else {
+                INTERNET.to_vec()
+            };
         }
         let mut families = Vec::new();
         for (index, name) in rule.domains.iter().enumerate() {
@@ -94,22 +169,37 @@ impl SocketRules {
     }
 
     pub(super) fn build(self) -> Vec<SocketRule> {
-        if self.0.iter().all(|rule| *rule == SocketRule::default()) { Vec::new() } else { self.0 }
+        if self.0.iter().all(|rule| *rule == SocketRule::default()) {
+            Vec::new()
+        } else {
+            self.0
+        }
     }
 }
 
 fn names_all(names: &[String]) -> bool {
-    names.iter().any(|name| name == "*" || name.eq_ignore_ascii_case("all"))
+    names
+        .iter()
+        .any(|name| name == "*" || name.eq_ignore_ascii_case("all"))
 }
 
 fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
-    table.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
+    table
+        .iter()
+        .find(|(other, _)| *other == name)
+        .map(|(_, value)| *value)
 }
 
 fn unknown<T>(what: &str, name: &str, table: &[(&str, T)]) -> String {
-    let near = suggestion(&name.to_ascii_lowercase(), table.iter().map(|(other, _)| *other));
+    let near = suggestion(
+        &name.to_ascii_lowercase(),
+        table.iter().map(|(other, _)| *other),
+    );
     let names: Vec<_> = table.iter().map(|(other, _)| *other).collect();
-    format!("`{name}` is no {what}{near}; write `all` or some of {}", names.join(", "))
+    format!(
+        "`{name}` is no {what}{near}; write `all` or some of {}",
+        names.join(", ")
+    )
 }
 
 fn fold<T: std::ops::BitOr<Output = T> + Default, U>(

@@ -5,19 +5,57 @@ use Word::{Arrow, Key, List, Plain, Quoted};
 
 /// Words that begin something which is no rule of a policy, and why.
 const REFUSED: [(&str, &str); 9] = [
-    ("include", "an include is not accepted; write the rules themselves"),
+    (
+        "include",
+        "an include is not accepted; write the rules themselves",
+    ),
     ("abi", "the abi is set by the profile; remove it"),
-    ("alias", "an alias changes other profiles' paths; write the path itself"),
-    ("profile", "profiles are not accepted; use `targets` for rules of single executables"),
-    ("hat", "hats are not accepted; use `targets` for rules of single executables"),
-    ("change_profile", "leaving the profile is not accepted; remove the rule"),
-    ("if", "conditions are not accepted; write the rules themselves"),
-    ("all", "`all` is a rule of newer AppArmor only; write the kinds one by one"),
-    ("priority", "priorities are not accepted: they would overrule the policy's own rules"),
+    (
+        "alias",
+        "an alias changes other profiles' paths; write the path itself",
+    ),
+    (
+        "profile",
+        "profiles are not accepted; use `targets` for rules of single executables",
+    ),
+    (
+        "hat",
+        "hats are not accepted; use `targets` for rules of single executables",
+    ),
+    (
+        "change_profile",
+        "leaving the profile is not accepted; remove the rule",
+    ),
+    (
+        "if",
+        "conditions are not accepted; write the rules themselves",
+    ),
+    (
+        "all",
+        "`all` is a rule of newer AppArmor only; write the kinds one by one",
+    ),
+    (
+        "priority",
+        "priorities are not accepted: they would overrule the policy's own rules",
+    ),
 ];
 const RLIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Checks one rule.
@@ -57,10 +95,21 @@ fn qualifiers(words: &[Word]) -> Result<(Qualifiers, &[Word]), String> {
     if seen.contains(&"allow") && seen.contains(&"deny") {
         return Err("`allow` and `deny` exclude each other".to_owned());
     }
-    Ok((Qualifiers { deny: seen.contains(&"deny"), owner: seen.contains(&"owner") }, rest))
+    Ok((
+        Qualifiers {
+            deny: seen.contains(&"deny"),
+            owner: seen.contains(&"owner"),
+        },
+        rest,
+    ))
 }
 
-fn kind(word: &str, arguments: &[Word], rest: &[Word], qualifiers: Qualifiers) -> Result<(), String> {
+fn kind(
+    word: &str,
+    arguments: &[Word],
+    rest: &[Word],
+    qualifiers: Qualifiers,
+) -> Result<(), String> {
     if let Some(message) = refusal(word) {
         return Err(message);
     }
@@ -72,7 +121,9 @@ fn kind(word: &str, arguments: &[Word], rest: &[Word], qualifiers: Qualifiers) -
         "file" => file(arguments, qualifiers),
         "link" => link(arguments),
         "capability" | "network" => names(arguments),
-        "mount" | "remount" | "umount" | "unmount" => options(arguments, &["fstype", "options", "vfstype"], true),
+        "mount" | "remount" | "umount" | "unmount" => {
+            options(arguments, &["fstype", "options", "vfstype"], true)
+        }
         "pivot_root" => {
             if arguments.contains(&Arrow) {
                 return Err("a transition (`->`) is not accepted; remove it".to_owned());
@@ -81,8 +132,24 @@ fn kind(word: &str, arguments: &[Word], rest: &[Word], qualifiers: Qualifiers) -
         }
         "ptrace" => options(arguments, &["peer"], false),
         "signal" => options(arguments, &["set", "peer"], false),
-        "unix" => options(arguments, &["type", "protocol", "addr", "label", "attr", "opt", "peer"], false),
-        "dbus" => options(arguments, &["bus", "path", "interface", "member", "name", "label", "peer"], false),
+        "unix" => options(
+            arguments,
+            &["type", "protocol", "addr", "label", "attr", "opt", "peer"],
+            false,
+        ),
+        "dbus" => options(
+            arguments,
+            &[
+                "bus",
+                "path",
+                "interface",
+                "member",
+                "name",
+                "label",
+                "peer",
+            ],
+            false,
+        ),
         "userns" => names(arguments),
         "mqueue" => options(arguments, &["type", "label"], false),
         "io_uring" => options(arguments, &["label"], false),
@@ -98,30 +165,48 @@ fn kind(word: &str, arguments: &[Word], rest: &[Word], qualifiers: Qualifiers) -
 }
 
 fn refusal(word: &str) -> Option<String> {
-    let known = REFUSED.iter().find(|(other, _)| *other == word).map(|(_, message)| (*message).to_owned());
+    let known = REFUSED
+        .iter()
+        .find(|(other, _)| *other == word)
+        .map(|(_, message)| (*message).to_owned());
     known
-        .or_else(|| word.starts_with('^').then(|| "hats are not accepted".to_owned()))
-        .or_else(|| word.starts_with(['$', '@']).then(|| "variables cannot be defined here; write the paths".to_owned()))
+        .or_else(|| {
+            word.starts_with('^')
+                .then(|| "hats are not accepted".to_owned())
+        })
+        .or_else(|| {
+            word.starts_with(['$', '@'])
+                .then(|| "variables cannot be defined here; write the paths".to_owned())
+        })
 }
 
 /// A path and its permissions, in either order.
 fn file(words: &[Word], qualifiers: Qualifiers) -> Result<(), String> {
     match words {
-        [path, Plain(permissions)] if names_path(path) => check_permissions(permissions, qualifiers),
-        [Plain(permissions), path] if names_path(path) => check_permissions(permissions, qualifiers),
-        _ if words.contains(&Arrow) => {
-            Err("a transition (`->`) leaves the profile; use `targets` for rules of single executables".to_owned())
+        [path, Plain(permissions)] if names_path(path) => {
+            check_permissions(permissions, qualifiers)
         }
+        [Plain(permissions), path] if names_path(path) => {
+            check_permissions(permissions, qualifiers)
+        }
+        _ if words.contains(&Arrow) => Err(
+            "a transition (`->`) leaves the profile; use `targets` for rules of single executables"
+                .to_owned(),
+        ),
         _ => Err("a file rule is a path and permissions, such as `/etc/** r`".to_owned()),
     }
 }
 
 fn check_permissions(text: &str, qualifiers: Qualifiers) -> Result<(), String> {
     if let Some(letter) = text.chars().find(|c| "pPcCuU".contains(*c)) {
-        return Err(format!("`{text}`: `{letter}x` leaves the profile; write `ix`"));
+        return Err(format!(
+            "`{text}`: `{letter}x` leaves the profile; write `ix`"
+        ));
     }
     if !is_permissions(text) {
-        return Err(format!("`{text}` are no permissions; write letters of r, w, a, l, k, m and ix"));
+        return Err(format!(
+            "`{text}` are no permissions; write letters of r, w, a, l, k, m and ix"
+        ));
     }
     let executes = text.contains('x');
     let inherits = text.contains("ix");
@@ -135,7 +220,9 @@ fn check_permissions(text: &str, qualifiers: Qualifiers) -> Result<(), String> {
         return Err(format!("`{text}`: to refuse executing, write `x`"));
     }
     if text.contains('w') && text.contains('a') {
-        return Err(format!("`{text}`: `w` and `a` exclude each other; `w` is enough"));
+        return Err(format!(
+            "`{text}`: `w` and `a` exclude each other; `w` is enough"
+        ));
     }
     Ok(())
 }
@@ -160,8 +247,14 @@ fn link(words: &[Word]) -> Result<(), String> {
 }
 
 fn names(words: &[Word]) -> Result<(), String> {
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    match words.iter().find(|word| !matches!(word, Plain(text) if plain(text))) {
+    let plain = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    match words
+        .iter()
+        .find(|word| !matches!(word, Plain(text) if plain(text)))
+    {
         Some(word) => Err(format!("`{}` is no name here", word.text())),
         None => Ok(()),
     }
@@ -177,7 +270,12 @@ fn options(words: &[Word], keys: &[&str], arrow: bool) -> Result<(), String> {
                 Some(Quoted(_) | List(_)) => {}
                 _ => return Err(format!("`{key}=` without a value")),
             },
-            Key(key) => return Err(format!("`{key}=` is not known here; write one of {}=", keys.join("=, "))),
+            Key(key) => {
+                return Err(format!(
+                    "`{key}=` is not known here; write one of {}=",
+                    keys.join("=, ")
+                ));
+            }
             // `options in (ro)`: the flags may be some of these.
             Plain(text) if text == "options" => match (words.next(), words.next()) {
                 (Some(Plain(word)), Some(List(_))) if word == "in" => {}
@@ -202,10 +300,15 @@ fn check_value(text: &str) -> Result<(), String> {
 }
 
 fn rlimit(words: &[Word]) -> Result<(), String> {
-    let value = |text: &str| text == "infinity" || text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let value = |text: &str| {
+        text == "infinity" || text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
     match words {
         [Plain(word), Plain(name), Plain(operator), Plain(limit)]
-            if word == "rlimit" && RLIMITS.contains(&name.as_str()) && operator == "<=" && value(limit) =>
+            if word == "rlimit"
+                && RLIMITS.contains(&name.as_str())
+                && operator == "<="
+                && value(limit) =>
         {
             Ok(())
         }
@@ -222,5 +325,6 @@ fn names_path(word: &Word) -> bool {
 
 /// A path begins with `/`, or with one of AppArmor's variables.
 fn is_path(text: &str) -> bool {
-    (text.starts_with('/') || (text.starts_with("@{") && text.contains('}'))) && !text.contains(['=', '$'])
+    (text.starts_with('/') || (text.starts_with("@{") && text.contains('}')))
+        && !text.contains(['=', '$'])
 }

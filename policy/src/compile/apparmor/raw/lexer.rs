@@ -39,8 +39,26 @@ pub(super) struct Statement {
 
 /// AppArmor's own variables (tunables/global of AppArmor 2.13 to 4.0). Others may not exist on a node.
 const VARIABLES: [&str; 20] = [
-    "HOME", "HOMEDIRS", "PROC", "apparmorfs", "etc_ro", "etc_rw", "flatpak_exports_root", "multiarch", "pid", "pids",
-    "profile_name", "run", "securityfs", "share", "sys", "system_share_dirs", "tid", "uid", "uids", "user_share_dirs",
+    "HOME",
+    "HOMEDIRS",
+    "PROC",
+    "apparmorfs",
+    "etc_ro",
+    "etc_rw",
+    "flatpak_exports_root",
+    "multiarch",
+    "pid",
+    "pids",
+    "profile_name",
+    "run",
+    "securityfs",
+    "share",
+    "sys",
+    "system_share_dirs",
+    "tid",
+    "uid",
+    "uids",
+    "user_share_dirs",
 ];
 
 pub(super) struct Lexer<'a> {
@@ -51,14 +69,25 @@ pub(super) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, line: 1 }
+        Self {
+            text,
+            at: 0,
+            line: 1,
+        }
     }
 
     pub(super) fn statements(mut self) -> Result<Vec<Statement>, RawRuleError> {
         if let Some(position) = self.text.find(|c: char| !is_acceptable(c)) {
             let line = 1 + self.text[..position].matches('\n').count();
-            let found = self.text[position..].chars().next().unwrap_or_default().escape_unicode();
-            return Err(RawRuleError { line, message: format!("the character {found} is not accepted; take it out") });
+            let found = self.text[position..]
+                .chars()
+                .next()
+                .unwrap_or_default()
+                .escape_unicode();
+            return Err(RawRuleError {
+                line,
+                message: format!("the character {found} is not accepted; take it out"),
+            });
         }
         let mut statements = Vec::new();
         loop {
@@ -69,7 +98,10 @@ impl<'a> Lexer<'a> {
             let line = self.line;
             let words = self.statement()?;
             if words.is_empty() {
-                return Err(RawRuleError { line, message: "a comma without a rule; remove it".to_owned() });
+                return Err(RawRuleError {
+                    line,
+                    message: "a comma without a rule; remove it".to_owned(),
+                });
             }
             statements.push(Statement { line, words });
         }
@@ -85,7 +117,9 @@ impl<'a> Lexer<'a> {
                     self.bump();
                     return Ok(words);
                 }
-                Some('#') => return Err(self.error("a comment inside a rule; put it on a line of its own")),
+                Some('#') => {
+                    return Err(self.error("a comment inside a rule; put it on a line of its own"));
+                }
                 Some('"') => words.push(Word::Quoted(self.quoted()?)),
                 Some('(') => words.push(self.list()?),
                 Some(_) => self.word(&mut words)?,
@@ -110,7 +144,9 @@ impl<'a> Lexer<'a> {
                 }
                 '}' if !in_set => {
                     braces = braces.checked_sub(1).ok_or_else(|| {
-                        self.error("`}` closes nothing here: raw rules cannot end the profile; remove it")
+                        self.error(
+                            "`}` closes nothing here: raw rules cannot end the profile; remove it",
+                        )
                     })?;
                 }
                 '\\' => {
@@ -123,7 +159,9 @@ impl<'a> Lexer<'a> {
                 }
                 '#' => return Err(self.error("`#` inside a word; put it between quotes")),
                 '"' => return Err(self.error("a quote inside a word; quote the whole word")),
-                '(' | ')' => return Err(self.error("a parenthesis inside a word; put blanks around lists")),
+                '(' | ')' => {
+                    return Err(self.error("a parenthesis inside a word; put blanks around lists"));
+                }
                 '=' if braces == 0 && !in_set && is_key(&text) => {
                     self.bump();
                     words.push(Word::Key(text));
@@ -137,7 +175,11 @@ impl<'a> Lexer<'a> {
         if braces > 0 || in_set {
             return Err(self.error("`{` or `[` is not closed in the same word; globs hold no blanks, and blocks are not accepted"));
         }
-        words.push(if text == "->" { Word::Arrow } else { Word::Plain(text) });
+        words.push(if text == "->" {
+            Word::Arrow
+        } else {
+            Word::Plain(text)
+        });
         Ok(())
     }
 
@@ -165,7 +207,11 @@ impl<'a> Lexer<'a> {
                     return Ok(text);
                 }
                 '\n' => break,
-                '\\' => return Err(self.error("a backslash between quotes is not accepted; write the character itself")),
+                '\\' => {
+                    return Err(self.error(
+                        "a backslash between quotes is not accepted; write the character itself",
+                    ));
+                }
                 _ => self.bump(),
             }
         }
@@ -185,7 +231,9 @@ impl<'a> Lexer<'a> {
                 }
                 Some(',') => self.bump(),
                 Some(c) if is_list_character(c) => {
-                    let length = self.text[self.at..].find(|c| !is_list_character(c)).unwrap_or(self.text.len() - self.at);
+                    let length = self.text[self.at..]
+                        .find(|c| !is_list_character(c))
+                        .unwrap_or(self.text.len() - self.at);
                     members.push(self.text[self.at..self.at + length].to_owned());
                     self.at += length;
                 }
@@ -230,7 +278,10 @@ impl<'a> Lexer<'a> {
     }
 
     fn error(&self, message: &str) -> RawRuleError {
-        RawRuleError { line: self.line, message: message.to_owned() }
+        RawRuleError {
+            line: self.line,
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -248,7 +299,8 @@ fn is_key(text: &str) -> bool {
 }
 
 fn check_variables(text: &str) -> Result<(), String> {
-    text.match_indices("@{").try_for_each(|(position, _)| check_variable(&text[position + 2..]))
+    text.match_indices("@{")
+        .try_for_each(|(position, _)| check_variable(&text[position + 2..]))
 }
 
 /// Checks the name that follows `@{`.

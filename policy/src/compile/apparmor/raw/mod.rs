@@ -29,16 +29,24 @@ pub struct RawRuleError {
 /// The first thing that is no rule, or not a rule that a policy may hold.
 pub fn parse(text: &str) -> Result<Vec<String>, RawRuleError> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(RawRuleError { line: 1, message: format!("more than {MAX_TEXT_BYTES} bytes; write several entries") });
+        return Err(RawRuleError {
+            line: 1,
+            message: format!("more than {MAX_TEXT_BYTES} bytes; write several entries"),
+        });
     }
     let mut rules = Vec::new();
     for statement in Lexer::new(text).statements()? {
-        grammar::check(&statement.words)
-            .map_err(|message| RawRuleError { line: statement.line, message })?;
+        grammar::check(&statement.words).map_err(|message| RawRuleError {
+            line: statement.line,
+            message,
+        })?;
         rules.push(render(&statement.words));
     }
     if rules.is_empty() {
-        return Err(RawRuleError { line: 1, message: "there is no rule; write one, or remove the entry".to_owned() });
+        return Err(RawRuleError {
+            line: 1,
+            message: "there is no rule; write one, or remove the entry".to_owned(),
+        });
     }
     Ok(rules)
 }

@@ -5,7 +5,10 @@ fn rules_are_written_anew() {
     let cases = [
         ("/etc/passwd r,", "/etc/passwd r"),
         ("  deny   /etc/** wl , ", "deny /etc/** wl"),
-        ("audit deny owner @{HOME}/.ssh/** rw,", "audit deny owner @{HOME}/.ssh/** rw"),
+        (
+            "audit deny owner @{HOME}/.ssh/** rw,",
+            "audit deny owner @{HOME}/.ssh/** rw",
+        ),
         ("# why\n/a r, # after\n", "/a r"),
         ("file,", "file"),
         ("file /a rw,", "file /a rw"),
@@ -15,26 +18,57 @@ fn rules_are_written_anew() {
         ("/proc/{sys,net}/**{,/} r,", "/proc/{sys,net}/**{,/} r"),
         ("/a[^b-c] r,", "/a[^b-c] r"),
         ("\"/with blank, {x,y}/a\" r,", "\"/with blank, {x,y}/a\" r"),
-        ("capability net_admin sys_admin,", "capability net_admin sys_admin"),
+        (
+            "capability net_admin sys_admin,",
+            "capability net_admin sys_admin",
+        ),
         ("deny network inet6 dgram,", "deny network inet6 dgram"),
         ("network,", "network"),
-        ("mount fstype=proc -> /proc/,", "mount fstype=proc -> /proc/"),
-        ("deny mount options=(ro, bind) /a -> /b,", "deny mount options=(ro, bind) /a -> /b"),
-        ("mount options in (ro,nosuid) tmpfs,", "mount options in (ro, nosuid) tmpfs"),
+        (
+            "mount fstype=proc -> /proc/,",
+            "mount fstype=proc -> /proc/",
+        ),
+        (
+            "deny mount options=(ro, bind) /a -> /b,",
+            "deny mount options=(ro, bind) /a -> /b",
+        ),
+        (
+            "mount options in (ro,nosuid) tmpfs,",
+            "mount options in (ro, nosuid) tmpfs",
+        ),
         ("umount /mnt/**,", "umount /mnt/**"),
-        ("pivot_root oldroot=/old/ /new/,", "pivot_root oldroot=/old/ /new/"),
-        ("ptrace (trace, read) peer=@{profile_name},", "ptrace (trace, read) peer=@{profile_name}"),
-        ("signal (send) set=(term kill) peer=unconfined,", "signal (send) set=(term, kill) peer=unconfined"),
-        ("unix (connect) type=stream peer=(label=unconfined),", "unix (connect) type=stream peer=(label=unconfined)"),
+        (
+            "pivot_root oldroot=/old/ /new/,",
+            "pivot_root oldroot=/old/ /new/",
+        ),
+        (
+            "ptrace (trace, read) peer=@{profile_name},",
+            "ptrace (trace, read) peer=@{profile_name}",
+        ),
+        (
+            "signal (send) set=(term kill) peer=unconfined,",
+            "signal (send) set=(term, kill) peer=unconfined",
+        ),
+        (
+            "unix (connect) type=stream peer=(label=unconfined),",
+            "unix (connect) type=stream peer=(label=unconfined)",
+        ),
         ("link /a -> /b,", "link /a -> /b"),
         ("set rlimit nofile <= 1024,", "set rlimit nofile <= 1024"),
         ("userns create,", "userns create"),
         ("/straße/é r,", "/straße/é r"),
     ];
     for (text, expected) in cases {
-        assert_eq!(parse(text).unwrap_or_else(|e| panic!("{text}: {e}")), [expected], "{text}");
+        assert_eq!(
+            parse(text).unwrap_or_else(|e| panic!("{text}: {e}")),
+            [expected],
+            "{text}"
+        );
     }
-    assert_eq!(parse("/a r,/b w,\n\n/c k,").expect("three rules"), ["/a r", "/b w", "/c k"]);
+    assert_eq!(
+        parse("/a r,/b w,\n\n/c k,").expect("three rules"),
+        ["/a r", "/b w", "/c k"]
+    );
 }
 
 #[test]

@@ -3,18 +3,33 @@ use crate::error::Findings;
 use crate::plan::PolicyRef;
 use proptest::prelude::*;
 
-const DENY: Effect = Effect { deny: true, audit: false };
-const AUDIT: Effect = Effect { deny: false, audit: true };
+const DENY: Effect = Effect {
+    deny: true,
+    audit: false,
+};
+const AUDIT: Effect = Effect {
+    deny: false,
+    audit: true,
+};
 
 fn findings() -> Findings {
-    Findings::new(PolicyRef { kind: "VarmorPolicy".into(), namespace: "demo".into(), name: "p".into() })
+    Findings::new(PolicyRef {
+        kind: "VarmorPolicy".into(),
+        namespace: "demo".into(),
+        name: "p".into(),
+    })
 }
 
 fn rules(yaml: &str) -> Result<Vec<DestinationRule>, Vec<String>> {
     let rule: NetworkEgressRule = serde_yaml::from_str(yaml).expect("valid YAML");
     let (mut out, mut findings) = (Vec::new(), findings());
     add(&rule, "egress", &mut out, &mut findings);
-    findings.finish(out).map_err(|errors| errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect())
+    findings.finish(out).map_err(|errors| {
+        errors
+            .iter()
+            .map(|e| format!("{}: {}", e.field, e.message))
+            .collect()
+    })
 }
 
 /// As the kernel looks it up: the longest matching prefix, then the port.
@@ -23,18 +38,30 @@ fn lookup(egress: &Egress, address: &str, port: u16) -> (bool, bool) {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
     };
-    let host = Block { address: address.into(), length: 128 };
+    let host = Block {
+        address: address.into(),
+        length: 128,
+    };
     let prefix = egress
         .prefixes
         .iter()
-        .filter(|p| Block { address: p.address.into(), length: p.length }.covers(host))
+        .filter(|p| {
+            Block {
+                address: p.address.into(),
+                length: p.length,
+            }
+            .covers(host)
+        })
         .max_by_key(|p| p.length);
     let set = prefix.map_or(0, |p| p.port_set);
     port_verdict(&egress.port_sets[usize::from(set)], port)
 }
 
 fn port_verdict(set: &PortSet, port: u16) -> (bool, bool) {
-    set.ranges.iter().find(|r| r.0 <= port && port <= r.1).map_or((false, false), |r| (r.2, r.3))
+    set.ranges
+        .iter()
+        .find(|r| r.0 <= port && port <= r.1)
+        .map_or((false, false), |r| (r.2, r.3))
 }
 
 #[test]
@@ -73,38 +100,66 @@ toDestinations:
     ] {
         assert_eq!(lookup(&egress, address, port), expected, "{address}:{port}");
     }
-    assert_eq!(egress.port_sets[usize::from(egress.pod_self)].ranges, [(8080, 8080, true, false)]);
+    assert_eq!(
+        egress.port_sets[usize::from(egress.pod_self)].ranges,
+        [(8080, 8080, true, false)]
+    );
 }
 
 #[test]
 fn wrong_destinations_name_their_field() {
     for (yaml, expected) in [
-        ("{qualifiers: [deny], ip: 1.2.3.4, cidr: 1.0.0.0/8}", "toDestinations[0]: ip and cidr exclude"),
+        (
+            "{qualifiers: [deny], ip: 1.2.3.4, cidr: 1.0.0.0/8}",
+            "toDestinations[0]: ip and cidr exclude",
+        ),
         ("{qualifiers: [deny]}", "nothing is selected"),
-        ("{qualifiers: [deny], ip: 1.2.3}", "toDestinations[0].ip: `1.2.3` is no address"),
-        ("{qualifiers: [deny], cidr: 1.2.3.4/33}", "toDestinations[0].cidr"),
-        ("{qualifiers: [deny], ip: 1.2.3.4, ports: [{port: 0}]}", "ports[0].port: 0 is no port"),
-        ("{qualifiers: [deny], ip: 1.2.3.4, ports: [{port: 9, endPort: 8}]}", "ports[0].endPort: 8 is before"),
-        ("{ip: 1.2.3.4}", "toDestinations[0].qualifiers: a rule without qualifiers"),
+        (
+            "{qualifiers: [deny], ip: 1.2.3}",
+            "toDestinations[0].ip: `1.2.3` is no address",
+        ),
+        (
+            "{qualifiers: [deny], cidr: 1.2.3.4/33}",
+            "toDestinations[0].cidr",
+        ),
+        (
+            "{qualifiers: [deny], ip: 1.2.3.4, ports: [{port: 0}]}",
+            "ports[0].port: 0 is no port",
+        ),
+        (
+            "{qualifiers: [deny], ip: 1.2.3.4, ports: [{port: 9, endPort: 8}]}",
+            "ports[0].endPort: 8 is before",
+        ),
+        (
+            "{ip: 1.2.3.4}",
+            "toDestinations[0].qualifiers: a rule without qualifiers",
+        ),
         ("{qualifiers: [denny], ip: 1.2.3.4}", "did you mean `deny`?"),
     ] {
         let errors = rules(&format!("toDestinations: [{yaml}]")).expect_err(yaml);
         assert!(errors[0].contains(expected), "{errors:?}");
     }
-    for yaml in ["toServices: [{qualifiers: [deny], namespace: a, name: b}]", "toPods: [{qualifiers: [deny], podSelector: {}}]"] {
+    for yaml in [
+        "toServices: [{qualifiers: [deny], namespace: a, name: b}]",
+        "toPods: [{qualifiers: [deny], podSelector: {}}]",
+    ] {
         assert!(rules(yaml).expect_err(yaml)[0].contains("API server"));
     }
 }
 
 fn block() -> impl Strategy<Value = Block> {
     // A few bits on both sides of the mapped prefix, so that blocks nest and touch it.
-    let v4 = (0u32..4, 24u8..=32).prop_map(|(low, length)| IpNet::new(IpAddr::V4(low.into()), length));
-    let v6 = (0u128..2, prop::sample::select(vec![0u8, 1, 80, 95, 96, 97, 127, 128]), any::<bool>()).prop_map(
-        |(low, length, mapped)| {
+    let v4 =
+        (0u32..4, 24u8..=32).prop_map(|(low, length)| IpNet::new(IpAddr::V4(low.into()), length));
+    let v6 = (
+        0u128..2,
+        prop::sample::select(vec![0u8, 1, 80, 95, 96, 97, 127, 128]),
+        any::<bool>(),
+    )
+        .prop_map(|(low, length, mapped)| {
             let base = if mapped { MAPPED.address } else { 0 };
             IpNet::new(IpAddr::V6((base | low).into()), length)
-        },
-    );
+        });
     prop_oneof![v4, v6].prop_map(|net| Block::of(net.expect("a length in range").trunc()))
 }
 
