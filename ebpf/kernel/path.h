@@ -121,10 +121,15 @@ static __always_inline bool is_namespace_root(u64 mount)
 	return identity_of(ns) != 0 && inum != 0 && inum != 0xEFFFFFF7 /* MNT_NS_ANON_INO, 6.18 */;
 }
 
+#define NSFS_MAGIC 0x6e736673
+
+/* A file system of the kernel's own. nsfs is one too, though it lets its files be mounted and so lacks the flag. */
 static __always_inline bool has_no_place(u64 super)
 {
 	struct super_block *sb = (void *)super;
-	return BPF_CORE_READ(sb, s_flags) & SB_NOUSER;
+	if (BPF_CORE_READ(sb, s_flags) & SB_NOUSER)
+		return true;
+	return BPF_CORE_READ(sb, s_magic) == NSFS_MAGIC;
 }
 
 /* Reads the path of `dentry` on the struct vfsmount `vfsmount` into the slot's scratch. */
