@@ -69,6 +69,15 @@ pub(crate) fn object(
         }
     }
     target(object, findings);
+    if !is_dns_label(&settings.cluster_namespace) {
+        findings.add(
+            "metadata.name",
+            format!(
+                "the node is set up with `{}` as the cluster namespace, which is no namespace; correct the setting",
+                settings.cluster_namespace
+            ),
+        );
+    }
     let profile = profile_name(object, settings);
     if profile.len() > MAX_PROFILE_NAME_BYTES {
         findings.add(

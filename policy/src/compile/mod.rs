@@ -111,3 +111,6 @@ fn enhance_protect(plan: &mut EnforcementPlan, enhance: &Enhance<'_>, findings: 
         plan.seccomp = Some(Seccomp::Rules(seccomp::enhance(enhance, findings)));
     }
 }
+
+#[cfg(test)]
+mod tests;

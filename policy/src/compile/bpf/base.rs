@@ -19,7 +19,7 @@ pub(super) const RUNTIME_DEFAULT: &[BpfPart] = &[
     BpfPart::Path("/proc/*", WRITE),
     // Directories of /proc but those of processes and sys.
     BpfPart::Path("/proc/{[^1-9s]*,s,s[^y]*,sy,sy[^s]*,sys?*}/**", WRITE),
-    // Names that begin with k are left to the next line, which refuses all of kernel but shm*.
+    // All of /proc/sys but kernel, and all of kernel but shm*.
     BpfPart::Path("/proc/sys/{[^k]**,k,k[^e]**,ke,ke[^r]**}", WRITE),
     BpfPart::Path("/proc/sys/kernel/{[^s]**,s,s[^h]**,sh,sh[^m]**}", WRITE),
     BpfPart::Path("/proc/sysrq-trigger", ALL),

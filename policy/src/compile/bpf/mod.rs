@@ -166,3 +166,6 @@ impl Parts {
         Some(self.profile)
     }
 }
+
+#[cfg(test)]
+mod tests;
