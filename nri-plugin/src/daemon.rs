@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::enforcers::{apparmor, bpf, seccomp};
 use crate::node::{Adapters, Node, Settings};
 use crate::nri::Varmor;
-use crate::policies_dir::{Folder, watch::Watch};
+use crate::policies_dir::{File, Folder, watch::Watch};
 use crate::spec_update::Containerd;
 use crate::store::{self, Compiler, Policy};
 use crate::violations::pump::Pump;
@@ -226,7 +226,12 @@ impl Policies {
             if let Some(error) = &error {
                 tracing::error!("{error}; the policies that were read stay in force");
             }
-            node.files_changed(folder.files().clone(), error.clone());
+            let by_path = |(name, file): (&String, &File<_>)| {
+                let path = folder.path().join(name);
+                (path.to_string_lossy().into_owned(), file.clone())
+            };
+            let files = folder.files().iter().map(by_path).collect();
+            node.files_changed(files, error.clone());
         }
         self.revision = Some(folder.revision());
         self.error = error;

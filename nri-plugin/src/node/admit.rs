@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName, seccomp_digest};
 use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
+use varmor_policy::plan::Seccomp;
 
 use super::reconcile::Chosen;
 use super::{Node, State};
@@ -129,17 +130,26 @@ impl Node {
         };
         let policy = chosen.map(|chosen| &chosen.policy);
         let opted_in = self.settings.opt_in.holds(&new.pod.labels);
-        let (filter, filter_digest) = match policy.and_then(|policy| policy.seccomp.as_ref()) {
-            Some(asked) if wants(Enforcer::Seccomp) => match &new.filter {
-                Some(own) => {
-                    let merged = (self.adapters.merge)(own.as_ref(), asked).map_err(refuse)?;
-                    let digest =
-                        seccomp_digest(&merged).map_err(|error| refuse(error.to_string()))?;
-                    (Some(merged), Some(digest))
+        let asked = policy
+            .and_then(|policy| policy.seccomp.as_ref())
+            .filter(|_| wants(Enforcer::Seccomp));
+        let (filter, filter_digest) = match (asked, &new.filter) {
+            (None, _) => (None, None),
+            // The runtime's default filter depends on the capabilities, which only the specification tells.
+            (Some(_), None) | (Some(Seccomp::RuntimeDefault), Some(None)) => {
+                (None, Some(NOT_SET_YET.to_owned()))
+            }
+            (Some(asked), Some(own)) => match self.join(own.as_ref(), asked, &[]) {
+                Ok(joined) => joined.unzip(),
+                Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {
+                    tracing::warn!(
+                        "{} starts without seccomp: {reason}",
+                        title(&new.pod, &new.name)
+                    );
+                    (None, None)
                 }
-                None => (None, Some(NOT_SET_YET.to_owned())),
+                Err(reason) => return Err(refuse(format!("Seccomp: {reason}"))),
             },
-            _ => (None, None),
         };
         let bpf = match (
             opted_in && self.adapters.bpf.unavailable().is_none(),
@@ -252,6 +262,20 @@ impl Node {
         Ok(())
     }
 
+    /// The filter of both and its digest, if there is to be one.
+    fn join(
+        &self,
+        own: Option<&Value>,
+        asked: &Seccomp,
+        capabilities: &[String],
+    ) -> Result<Option<(Value, String)>, String> {
+        let Some(merged) = (self.adapters.merge)(own, asked, capabilities)? else {
+            return Ok(None);
+        };
+        let digest = seccomp_digest(&merged).map_err(|error| error.to_string())?;
+        Ok(Some((merged, digest)))
+    }
+
     /// The digest of the new filter, if there is one.
     async fn update_spec(
         &self,
@@ -278,11 +302,17 @@ impl Node {
             .as_ref()
             .and_then(|policy| policy.seccomp.as_ref());
         if let Some(asked) = asked.filter(|_| filter) {
+            let bounding = spec
+                .pointer("/process/capabilities/bounding")
+                .cloned()
+                .unwrap_or_default();
+            let capabilities: Vec<String> = serde_json::from_value(bounding).unwrap_or_default();
             let mut linux = field(&mut spec, "linux")?;
             let own = linux.get("seccomp").filter(|own| !own.is_null());
-            let merged = (self.adapters.merge)(own, asked)?;
-            digest = Some(seccomp_digest(&merged).map_err(|error| error.to_string())?);
-            linux.insert("seccomp".to_owned(), merged);
+            if let Some((merged, new_digest)) = self.join(own, asked, &capabilities)? {
+                digest = Some(new_digest);
+                linux.insert("seccomp".to_owned(), merged);
+            }
             spec["linux"] = linux.into();
         }
         self.adapters.specs.replace(id, &spec).await?;

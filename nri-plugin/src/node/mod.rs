@@ -8,7 +8,7 @@ mod adopt;
 mod reconcile;
 mod status;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod who;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,8 +63,9 @@ pub struct Adapters {
     pub compiler: Arc<Compiler>,
 }
 
-/// From a container's own filter (OCI `linux.seccomp`), if it has one, and a policy's part to the filter of both.
-pub type Merge = fn(Option<&Value>, &Seccomp) -> Result<Value, String>;
+/// From a container's own filter (OCI `linux.seccomp`), if it has one, a policy's part and the container's bounding set to
+/// the filter of both; none when the container has none and needs none.
+pub type Merge = fn(Option<&Value>, &Seccomp, &[String]) -> Result<Option<Value>, String>;
 
 /// The node.
 pub struct Node {

@@ -81,7 +81,7 @@ impl Node {
             (state.generation, state.desired.clone())
         };
         let mut troubles = Vec::new();
-        if let Err(error) = self.leave_index(&desired.objects) {
+        if let Err(error) = self.leave_index(&desired.objects).await {
             troubles.push(format!("the hook's policy index can't be written: {error}"));
         }
         for policy in desired.policies.values() {
@@ -118,18 +118,16 @@ impl Node {
         complete
     }
 
-    fn leave_index(
-        &self,
-        objects: &[varmor_policy::PolicyObject],
-    ) -> Result<(), varmor_node_state::StateError> {
+    async fn leave_index(&self, objects: &[varmor_policy::PolicyObject]) -> anyhow::Result<()> {
         let settings = &self.settings;
         let index = PolicyIndex::new(objects, settings.opt_in.clone(), settings.failure_policy);
-        let text = serde_json::to_vec(&index).unwrap_or_default();
-        let fresh = digest(&text);
+        let fresh = digest(&serde_json::to_vec(&index)?);
         if self.state().index_digest.as_ref() == Some(&fresh) {
             return Ok(());
         }
-        self.adapters.files.save_index(&index)?;
+        let files = self.adapters.files.clone();
+        // It is flushed to the disk, which may be slow.
+        tokio::task::spawn_blocking(move || files.save_index(&index)).await??;
         self.state().index_digest = Some(fresh);
         Ok(())
     }

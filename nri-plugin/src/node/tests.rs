@@ -21,7 +21,7 @@ use crate::store;
 
 /// What the kernel and containerd have.
 #[derive(Default)]
-struct World {
+pub struct World {
     apparmor: Mutex<BTreeMap<String, String>>,
     used: Mutex<BTreeSet<String>>,
     profiles: Mutex<BTreeSet<String>>,
@@ -182,23 +182,31 @@ impl SpecStore for Fake {
     }
 }
 
-fn merge(own: Option<&Value>, _: &varmor_policy::plan::Seccomp) -> Result<Value, String> {
+fn merge(
+    own: Option<&Value>,
+    _: &varmor_policy::plan::Seccomp,
+    _: &[String],
+) -> Result<Option<Value>, String> {
     let default = own
         .and_then(|own| own["defaultAction"].as_str())
         .unwrap_or("SCMP_ACT_ALLOW");
-    Ok(
-        json!({"defaultAction": default, "syscalls": [{"names": ["unshare"], "action": "SCMP_ACT_ERRNO"}]}),
-    )
+    let rule = json!({"names": ["unshare"], "action": "SCMP_ACT_ERRNO"});
+    Ok(Some(json!({"defaultAction": default, "syscalls": [rule]})))
 }
 
-struct Fixture {
-    world: Arc<World>,
-    node: Arc<Node>,
-    directory: Arc<tempfile::TempDir>,
+/// A node whose adapters only remember.
+pub struct Fixture {
+    /// What they remember.
+    pub world: Arc<World>,
+    /// The node.
+    pub node: Arc<Node>,
+    /// Where its files are.
+    pub directory: Arc<tempfile::TempDir>,
 }
 
 impl Fixture {
-    fn new(failure_policy: FailurePolicy) -> Self {
+    /// A node that is new.
+    pub fn new(failure_policy: FailurePolicy) -> Self {
         Self::restart(
             Arc::default(),
             Arc::new(tempfile::tempdir().unwrap()),
@@ -241,7 +249,7 @@ impl Fixture {
     }
 
     /// Puts these policies (name, enforcer) into the folder.
-    async fn policies(&self, policies: &[(&str, &str)]) {
+    pub async fn policies(&self, policies: &[(&str, &str)]) {
         let mut files = BTreeMap::new();
         if !policies.is_empty() {
             let content =

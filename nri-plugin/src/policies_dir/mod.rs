@@ -75,6 +75,11 @@ impl<T> Folder<T> {
         }
     }
 
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Counts changes of what [`Folder::files`] says.
     pub fn revision(&self) -> u64 {
         self.revision
