@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use sha2::{Digest, Sha256};
 use varmor_bpf_abi::pins;
 
@@ -67,7 +67,11 @@ pub const PINNED_MAPS: [&str; 14] = [
 pub fn instantiate(variant: Variant, btf: &Btf, dir: &Path) -> Result<Ebpf, aya::EbpfError> {
     let mut loader = EbpfLoader::new();
     // aya has no type for task storage; it makes and pins the map all the same.
-    loader.btf(Some(btf)).allow_unsupported_maps();
+    // Statistics would end the log, where the reason for a refusal is.
+    loader
+        .btf(Some(btf))
+        .allow_unsupported_maps()
+        .verifier_log_level(VerifierLogLevel::DEBUG);
     for name in PINNED_MAPS {
         loader.map_pin_path(name, dir.join(name));
     }

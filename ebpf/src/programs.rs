@@ -94,13 +94,7 @@ pub const PROGRAMS: &[Program] = &[
         ..since("6.2", lsm("file_truncate", "rules against ftruncate"))
     },
     lsm("path_chmod", "rules against changing the mode of files"),
-    Program {
-        covered_by: None,
-        ..since(
-            "5.11",
-            lsm("path_chown", "rules against changing the owner of files"),
-        )
-    },
+    lsm("path_chown", "rules against changing the owner of files"),
     Program {
         stands_in_for: Some("path_chown"),
         ..lsm(
@@ -192,48 +186,46 @@ pub fn missing(
     };
     let mut all = Vec::new();
     for program in of_variant(variant) {
-        let Some(reason) = reason(program.name) else {
-            continue;
-        };
         let Program {
             name: hook,
             not_enforced,
             ..
         } = *program;
+        let Some(reason_of_this) = reason(hook) else {
+            continue;
+        };
         let missing = Missing {
             hook,
-            reason: reason.clone(),
+            reason: reason_of_this,
             not_enforced,
         };
         if program.required {
             return Err(missing);
         }
-        if program
-            .covered_by
-            .is_some_and(|other| !unused.iter().any(|(unused, _)| *unused == other))
+        // A stand-in that isn't in use is told of with the program that it stands in for, or isn't needed.
+        if program.stands_in_for.is_some()
+            || program
+                .covered_by
+                .is_some_and(|other| reason(other).is_none())
         {
             continue;
         }
-        let stand_in = of_variant(variant).find(|other| other.stands_in_for == Some(program.name));
-        let stands_in =
-            stand_in.is_some_and(|other| !unused.iter().any(|(unused, _)| *unused == other.name));
-        if program.stands_in_for.is_some() {
-            // Reported as the program that it stands in for, or not wanted at all.
-            continue;
-        }
-        if stands_in {
-            // The stand-in knows a file without its mount.
-            let not_enforced = "rules against changing the owner of files outside the container's root file system";
+        let stand_in = of_variant(variant).find(|other| other.stands_in_for == Some(hook));
+        if stand_in.is_some_and(|stand_in| reason(stand_in.name).is_none()) {
             all.push(Missing {
-                not_enforced,
+                not_enforced: NOT_BY_STAND_IN,
                 ..missing
             });
-            continue;
+        } else {
+            all.push(missing);
         }
-        all.push(missing);
     }
     Ok(all)
 }
+
+/// What inode_setattr, which knows a file without its mount, does not do of what path_chown does.
+const NOT_BY_STAND_IN: &str =
+    "rules against changing the owner of files outside the container's root file system";
 
 #[cfg(test)]
 mod tests {
