@@ -34,6 +34,18 @@ impl DeepPath {
         Ok(made)
     }
 
+    /// As [`DeepPath::directory`], with a file that has `content` at its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`DeepPath::directory`].
+    pub fn file(parent: &Path, content: &[u8]) -> Result<Self> {
+        let made = Self::new(parent)?;
+        std::fs::write(&made.path, content)
+            .with_context(|| format!("writing {}", made.path.display()))?;
+        Ok(made)
+    }
+
     fn new(parent: &Path) -> Result<Self> {
         let top = tempfile::Builder::new()
             .prefix("bench.")

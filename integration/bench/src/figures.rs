@@ -24,6 +24,8 @@ pub enum Unit {
     Ratio,
     /// A difference between two values of the same run, in hundredths of the smaller.
     Percent,
+    /// Guest instructions.
+    Instructions,
 }
 
 impl Figure {
@@ -54,7 +56,8 @@ impl Figure {
 
     /// Whether the target, if there is one, was missed. A value that is not a number misses it.
     pub fn missed(&self) -> bool {
-        self.target.is_some_and(|limit| self.value.is_nan() || self.value > limit)
+        self.target
+            .is_some_and(|limit| self.value.is_nan() || self.value > limit)
     }
 
     fn verdict(&self) -> &'static str {
@@ -73,6 +76,7 @@ impl Unit {
         match self {
             Self::Ratio => format!("{value:.2}"),
             Self::Percent => format!("{value:.1} %"),
+            Self::Instructions => format!("{value:+.0}"),
         }
     }
 }

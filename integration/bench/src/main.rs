@@ -4,11 +4,13 @@ mod deep_path;
 mod figures;
 mod isolation;
 mod matcher;
+mod operations;
 mod rules;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// Measures what enforcement costs and compares it with the targets. The exit status is 1 when a target is missed.
@@ -28,15 +30,46 @@ enum Command {
         /// Runs per measurement; the mean counts.
         #[arg(long, default_value_t = 4000)]
         repeat: u32,
+        /// Another build of kernel/matcher.bpf.c, to compare two versions of the programs.
+        #[arg(long)]
+        object: Option<PathBuf>,
     },
+    /// open, exec and connect under a real kernel, in the VM.
+    Operations {
+        /// The VM's kernel.
+        #[arg(long, default_value = "6.12")]
+        kernel: String,
+    },
+    /// Inside the VM: what `operations` starts there.
+    #[command(hide = true)]
+    Guest,
+    /// Inside the VM: a process that waits to become a subject.
+    #[command(hide = true)]
+    Wait { path: PathBuf, program: PathBuf },
+    /// Inside the VM: the process that measures itself.
+    #[command(hide = true)]
+    Measure { path: PathBuf, program: PathBuf },
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    // Before anything starts a thread: the kernel moves single-threaded processes only.
-    isolation::enter()?;
-    let section = match arguments.command {
-        Command::Matcher { rounds, repeat } => matcher::measure(rounds, repeat)?,
+    let section = match Arguments::parse().command {
+        Command::Guest => return operations::guest::run().map(|()| ExitCode::SUCCESS),
+        Command::Wait { path, program } => {
+            return operations::guest::wait(&path, &program).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Measure { path, program } => {
+            return operations::guest::print_own_counts(&path, &program)
+                .map(|()| ExitCode::SUCCESS);
+        }
+        Command::Operations { kernel } => operations::measure(&project()?, &kernel)?,
+        Command::Matcher {
+            rounds,
+            repeat,
+            object,
+        } => {
+            isolation::enter()?;
+            matcher::measure(rounds, repeat, object.as_deref())?
+        }
     };
     print!("{section}");
     let missed = section
@@ -49,4 +82,13 @@ fn main() -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The project's directory: this program runs from below it.
+fn project() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the current directory")?;
+    here.ancestors()
+        .find(|directory| directory.join("integration/vm/run").is_file())
+        .map(PathBuf::from)
+        .with_context(|| format!("{} is not inside the project", here.display()))
 }

@@ -1,5 +1,6 @@
 //! Rules of which none matches, in every number and in three kinds: what a rule costs must not depend on either.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// How much the rules have in common with the path that is looked up.
@@ -105,6 +106,56 @@ pub fn path_rules(likeness: Likeness, kind: Kind, count: usize, path: &Path) -> 
             }
         })
         .collect()
+}
+
+/// A whole VarmorPolicy whose BPF rules refuse `count` paths, as many programs to execute, and as many destinations, none
+/// of which matches what the bench does. With 0 the policy has one rule, about ptrace.
+pub fn policy(likeness: Likeness, count: usize, path: &Path) -> String {
+    let mut yaml = String::from(
+        "apiVersion: crd.varmor.org/v1beta1
+kind: VarmorPolicy
+metadata: {name: bench, namespace: bench}
+spec:
+  target: {kind: Pod, selector: {matchLabels: {app: bench}}}
+  policy:
+    enforcer: BPF
+    mode: EnhanceProtect
+    enhanceProtect:
+      bpfRawRules:
+        ptrace: {qualifiers: [deny, audit], permissions: [traceby]}
+",
+    );
+    if count == 0 {
+        return yaml;
+    }
+    let rules = path_rules(likeness, Kind::Both, count, path);
+    yaml += "        files:\n";
+    for rule in &rules {
+        let pattern = rule.pattern();
+        // write! to a String can't fail.
+        let _ = writeln!(
+            yaml,
+            "        - {{qualifiers: [deny, audit], permissions: [read, write], pattern: \"{pattern}\"}}"
+        );
+    }
+    yaml += "        processes:\n";
+    for rule in &rules {
+        let pattern = rule.pattern();
+        let _ = writeln!(
+            yaml,
+            "        - {{qualifiers: [deny, audit], permissions: [exec], pattern: \"{pattern}\"}}"
+        );
+    }
+    yaml += "        network:\n          egress:\n            toDestinations:\n";
+    for n in 0..count {
+        let (high, low) = (n / 250, n % 250);
+        let _ = writeln!(
+            yaml,
+            "            - {{qualifiers: [deny, audit], cidr: \"198.{}.{low}.0/24\", ports: [{{port: 443}}]}}",
+            18 + high
+        );
+    }
+    yaml
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ const LISTED_AT: usize = 2;
 /// # Errors
 ///
 /// Fails where the kernel refuses the programs or a path is refused.
-pub fn measure(rounds: usize, repeat: u32) -> Result<Section> {
+pub fn measure(rounds: usize, repeat: u32, object: Option<&Path>) -> Result<Section> {
     let deep = DeepPath::directory(Path::new("/tmp"))?;
-    let mut programs = Programs::load(Path::new("/sys/fs/bpf/varmor-bench"))?;
+    let mut programs = Programs::load(Path::new("/sys/fs/bpf/varmor-bench"), object)?;
     let mut subjects = vec![(Program::Nothing, Request::default())];
     for (set, likeness) in (0_u32..).zip(Likeness::ALL) {
         tables::insert_list(

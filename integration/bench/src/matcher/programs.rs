@@ -52,19 +52,24 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads them, with their maps pinned in `pins`, a directory of a BPF file system.
+    /// Loads them, with their maps pinned in `pins`, a directory of a BPF file system. `object` is another build of
+    /// `kernel/matcher.bpf.c`, in place of the one in this program.
     ///
     /// # Errors
     ///
     /// Fails where the kernel refuses them, with what its verifier says.
-    pub fn load(pins: &Path) -> Result<Self> {
+    pub fn load(pins: &Path, object: Option<&Path>) -> Result<Self> {
         std::fs::create_dir_all(pins).with_context(|| format!("making {}", pins.display()))?;
         let mut loader = EbpfLoader::new();
         loader.allow_unsupported_maps();
         for map in MAPS {
             loader.map_pin_path(map, pins.join(map));
         }
-        let mut ebpf = loader.load(OBJECT).context("loading the BPF object")?;
+        let mut ebpf = match object {
+            Some(file) => loader.load_file(file),
+            None => loader.load(OBJECT),
+        }
+        .context("loading the BPF object")?;
         for program in [Program::Nothing, Program::Automata, Program::Linear] {
             classifier(&mut ebpf, program)?
                 .load()
