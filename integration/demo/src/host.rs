@@ -34,7 +34,7 @@ pub fn run(wish: &Wish) -> Result<bool> {
     let payload = payload(&project)?;
     let logs = project.join("target/demo/logs");
     let why_not = match wish.vm {
-        true => "as you asked".to_owned(),
+        true => "as you asked (--vm)".to_owned(),
         false => match here(&project, &payload, &logs)? {
             Ok(passed) => return Ok(passed),
             Err(why) => why,
@@ -70,7 +70,11 @@ fn here(project: &Path, payload: &Path, logs: &Path) -> Result<Result<bool, Stri
             );
             story::tell(node, &programs).map(Ok)
         }
-        Err(error) => Ok(Err(format!("{error:#}"))),
+        Err(error) => {
+            let text = format!("{error:#}");
+            let line = text.lines().next().unwrap_or_default();
+            Ok(Err(format!("{line} (see {})", logs.display())))
+        }
     }
 }
 

@@ -273,7 +273,8 @@ impl<'a> Node<'a> {
     fn sweep(&self) -> Result<()> {
         end_shims()?;
         if Path::new(RUN).exists() && is_loaded(PROFILE) {
-            fs::write(format!("{APPARMOR}/.remove"), PROFILE).context("removing the AppArmor profile")?;
+            fs::write(format!("{APPARMOR}/.remove"), PROFILE)
+                .context("removing the AppArmor profile")?;
         }
         remove_pins(Path::new(PINS))?;
         unmount_all()?;
@@ -300,7 +301,9 @@ impl Drop for Node<'_> {
 /// Whether the kernel has an AppArmor profile of this name.
 fn is_loaded(profile: &str) -> bool {
     let profiles = fs::read_to_string(format!("{APPARMOR}/profiles")).unwrap_or_default();
-    profiles.lines().any(|line| line.split(' ').next() == Some(profile))
+    profiles
+        .lines()
+        .any(|line| line.split(' ').next() == Some(profile))
 }
 
 fn in_run(name: &str) -> String {

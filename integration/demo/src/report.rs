@@ -1,11 +1,53 @@
 //! What the person sees: a line per action as it happens, and a table of all of them at the end.
 
+use crate::evidence::Enforcer;
+
+/// How an action, or a look at something, came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `allowed`, `refused`, or what was found.
+    pub what: String,
+    /// Who refused.
+    pub by: Option<Enforcer>,
+}
+
+impl Verdict {
+    /// Nobody was involved.
+    pub fn plain(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            by: None,
+        }
+    }
+
+    /// Refused, by this enforcer.
+    pub fn refused(by: Enforcer) -> Self {
+        Self {
+            what: "refused".into(),
+            by: Some(by),
+        }
+    }
+
+    fn by(&self) -> &'static str {
+        self.by.map_or("", Enforcer::name)
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.by {
+            Some(by) => write!(f, "{} by {}", self.what, by.name()),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
 /// A verdict that was expected, and what came.
 struct Row {
     when: &'static str,
     action: String,
-    expected: String,
-    seen: String,
+    expected: Verdict,
+    seen: Verdict,
 }
 
 /// Collects and prints.
@@ -15,7 +57,7 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-/// No line is longer.
+/// No line of JSON is longer.
 const WIDTH: usize = 96;
 
 impl Report {
@@ -25,26 +67,33 @@ impl Report {
         println!("\n== {title}");
     }
 
-    /// An action that was done.
-    pub fn action(&mut self, title: &str, line: &str, expected: String, seen: String) {
-        println!(
-            "  {:<20} {line:<52} {seen}{}",
-            title,
-            doubt(&expected, &seen)
-        );
-        self.row(title.to_owned(), expected, seen);
+    /// An action that was done, and what the verdict rests on.
+    pub fn action(
+        &mut self,
+        title: &str,
+        line: &str,
+        expected: Verdict,
+        seen: Verdict,
+        why: Option<String>,
+    ) {
+        println!("  {title:<18} {line:<51} {seen}{}", doubt(&expected, &seen));
+        if let Some(why) = why {
+            println!("      {why}");
+        }
+        self.row(title, expected, seen);
     }
 
     /// A fact that was looked up.
-    pub fn fact(&mut self, what: &str, expected: String, seen: String) {
+    pub fn fact(&mut self, what: &str, expected: &str, seen: &str) {
+        let (expected, seen) = (Verdict::plain(expected), Verdict::plain(seen));
         println!("  {what}: {seen}{}", doubt(&expected, &seen));
-        self.row(what.to_owned(), expected, seen);
+        self.row(what, expected, seen);
     }
 
-    fn row(&mut self, action: String, expected: String, seen: String) {
+    fn row(&mut self, action: &str, expected: Verdict, seen: Verdict) {
         self.rows.push(Row {
             when: self.when,
-            action,
+            action: action.to_owned(),
             expected,
             seen,
         });
@@ -52,25 +101,32 @@ impl Report {
 
     /// Prints the table; true when everything was as expected.
     pub fn table(&self) -> bool {
-        let bar = |row: &Row| [row.when.len(), row.action.len(), row.expected.len()];
-        let mut widths = ["WHEN".len(), "ACTION".len(), "EXPECTED".len()];
-        for row in &self.rows {
-            for (width, length) in widths.iter_mut().zip(bar(row)) {
-                *width = (*width).max(length);
-            }
-        }
-        let [a, b, c] = widths;
         println!("\n== What was seen");
-        println!(
-            "     {:<a$}  {:<b$}  {:<c$}  SEEN",
-            "WHEN", "ACTION", "EXPECTED"
-        );
-        for row in &self.rows {
-            let mark = if row.expected == row.seen { "ok" } else { "NO" };
-            println!(
-                "  {mark} {:<a$}  {:<b$}  {:<c$}  {}",
-                row.when, row.action, row.expected, row.seen
-            );
+        let mut lines = vec![["", "WHEN", "ACTION", "EXPECTED", "SEEN", "BY"].map(str::to_owned)];
+        lines.extend(self.rows.iter().map(|row| {
+            [
+                if row.expected == row.seen { "ok" } else { "NO" }.to_owned(),
+                row.when.to_owned(),
+                row.action.clone(),
+                row.expected.to_string(),
+                row.seen.what.clone(),
+                row.seen.by().to_owned(),
+            ]
+        }));
+        let width = |column: usize| {
+            lines
+                .iter()
+                .map(|line| line[column].len())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<_> = (0..6).map(width).collect();
+        for line in &lines {
+            let cells = line
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
+            println!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
         let wrong = self
             .rows
@@ -88,7 +144,7 @@ impl Report {
     }
 }
 
-fn doubt(expected: &str, seen: &str) -> String {
+fn doubt(expected: &Verdict, seen: &Verdict) -> String {
     match expected == seen {
         true => String::new(),
         false => format!("  <-- expected: {expected}"),
@@ -140,9 +196,19 @@ mod tests {
     #[test]
     fn one_wrong_verdict_is_enough() {
         let mut report = Report::default();
-        report.fact("a", "x".into(), "x".into());
+        report.fact("a", "x", "x");
         assert!(report.table());
-        report.fact("b", "x".into(), "y".into());
+        report.fact("b", "x", "y");
+        assert!(!report.table());
+    }
+
+    #[test]
+    fn a_refusal_by_another_enforcer_is_a_wrong_verdict() {
+        let mut report = Report::default();
+        let by = Verdict::refused;
+        report.action("a", "b", by(Enforcer::Bpf), by(Enforcer::Bpf), None);
+        assert!(report.table());
+        report.action("a", "b", by(Enforcer::Bpf), by(Enforcer::AppArmor), None);
         assert!(!report.table());
     }
 }

@@ -12,7 +12,7 @@ use varmor_scenario::guest::verdict::Got;
 
 use crate::evidence::{Enforcer, Evidence, Mark, PROFILE, Sign};
 use crate::node::{self, Node, Programs};
-use crate::report::{Report, fold};
+use crate::report::{Report, Verdict, fold};
 
 const POLICY: &str = include_str!("../policy.yaml");
 const POD: &str = "
@@ -53,7 +53,7 @@ const OPT: Action = Action {
     sign: Sign::Path("/opt/demo"),
 };
 const NAMESPACE: Action = Action {
-    title: "make a user namespace",
+    title: "new user namespace",
     line: "unshare -U true",
     sign: Sign::UserNamespace,
 };
@@ -175,7 +175,7 @@ impl Teller {
         if let Some((enforcer, report)) = self.evidence.refusal(began, &id, Sign::UserNamespace) {
             let seen = format!("{} was asked: {report}", enforcer.name());
             self.report
-                .fact("the filter was first", "nobody else was asked".into(), seen);
+                .fact("the filter was first", "nobody else was asked", &seen);
         }
         self.violations()
     }
@@ -189,13 +189,13 @@ impl Teller {
         let seccomp = status.lines().find(|line| line.starts_with("Seccomp:"));
         self.report.fact(
             "/proc/PID/attr/current",
-            format!("{PROFILE} (enforce)"),
-            label.trim_end_matches(['\n', '\0']).to_owned(),
+            &format!("{PROFILE} (enforce)"),
+            label.trim_end_matches(['\n', '\0']),
         );
         self.report.fact(
             "/proc/PID/status",
-            "Seccomp: 2".into(),
-            seccomp.unwrap_or("no line Seccomp").replace('\t', " "),
+            "Seccomp: 2",
+            &seccomp.unwrap_or("no line Seccomp").replace('\t', " "),
         );
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Teller {
         self.refused(SHADOW, Enforcer::Bpf).await?;
         self.allowed(HOSTS).await?;
         let after = self.identity().await?;
-        self.report.fact("the pod's process", before, after);
+        self.report.fact("the pod's process", &before, &after);
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl Teller {
         let pid = self.pid().await?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the pod's process")?;
         let start = start_time(&stat).context("the process's start time")?;
-        Ok(format!("{pid}, started at tick {start}"))
+        Ok(format!("{pid}, up since tick {start}"))
     }
 
     async fn sh(&self, line: &str) -> Result<Got> {
@@ -249,60 +249,38 @@ impl Teller {
     }
 
     async fn allowed(&mut self, action: Action) -> Result<()> {
-        let mark = self.evidence.mark()?;
-        let got = self.sh(action.line).await?;
-        let (seen, why) = self.verdict(got, action, mark).await?;
-        self.report
-            .action(action.title, action.line, "allowed".into(), seen);
-        if let Some(why) = why {
-            println!("      {why}");
-        }
-        Ok(())
+        self.judge(action, Verdict::plain("allowed")).await
     }
 
     async fn refused(&mut self, action: Action, by: Enforcer) -> Result<()> {
+        self.judge(action, Verdict::refused(by)).await
+    }
+
+    async fn judge(&mut self, action: Action, expected: Verdict) -> Result<()> {
         let mark = self.evidence.mark()?;
-        let got = self.sh(action.line).await?;
-        let (seen, why) = self.verdict(got, action, mark).await?;
-        self.report.action(
-            action.title,
-            action.line,
-            format!("refused by {}", by.name()),
-            seen,
-        );
-        if let Some(why) = why {
-            println!("      {why}");
-        }
+        let (seen, why) = match self.sh(action.line).await? {
+            Got::Allowed => (Verdict::plain("allowed"), None),
+            Got::Failed => (Verdict::plain("failed"), None),
+            Got::Denied => self.refuser(action.sign, mark).await?,
+        };
+        self.report
+            .action(action.title, action.line, expected, seen, why);
         Ok(())
     }
 
-    /// The verdict in words, and what it rests on.
-    async fn verdict(
-        &mut self,
-        got: Got,
-        action: Action,
-        mark: Mark,
-    ) -> Result<(String, Option<String>)> {
-        match got {
-            Got::Allowed => return Ok(("allowed".into(), None)),
-            Got::Failed => return Ok(("failed".into(), None)),
-            Got::Denied => {}
-        }
+    /// Who refused, and what says so.
+    async fn refuser(&mut self, sign: Sign, mark: Mark) -> Result<(Verdict, Option<String>)> {
         let id = self.pods.id(&self.container)?;
         let until = Instant::now() + REPORTED;
         loop {
             self.evidence.read()?;
-            let mut found = self.evidence.refusal(mark, &id, action.sign);
-            if found.is_none() && action.sign == Sign::UserNamespace {
+            let mut found = self.evidence.refusal(mark, &id, sign);
+            if found.is_none() && sign == Sign::UserNamespace {
                 found = self.by_filter().await?;
             }
             match found {
-                Some((enforcer, why)) => {
-                    return Ok((format!("refused by {}", enforcer.name()), Some(why)));
-                }
-                None if Instant::now() > until => {
-                    return Ok(("refused, by whom is not known".into(), None));
-                }
+                Some((enforcer, why)) => return Ok((Verdict::refused(enforcer), Some(why))),
+                None if Instant::now() > until => return Ok((Verdict::plain("refused"), None)),
                 None => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
