@@ -35,58 +35,41 @@ impl Dfa {
 
 pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
     let (classes, class_count) = byte_classes(&nfa.byte_sets());
-    let members = ClassMembers::new(&classes, class_count);
-    let slash = classes[usize::from(b'/')];
-    let mut builder = Builder {
-        nfa,
-        numbers: HashMap::new(),
-        sets: vec![Vec::new()],
-        accepting: vec![Vec::new()],
-        kept: 0,
-    };
+    let mut moves = Moves::new(nfa, &classes, class_count);
+    let mut builder = Builder::new(nfa);
     let mut first = nfa.start().to_vec();
     nfa.normalize(&mut first);
     builder.number(&first)?;
 
+    // What begins anew at every byte is the same for every state, and mostly all there is.
+    let scanning = !nfa.anywhere().is_empty();
+    let mut anew: Vec<(Vec<State>, Option<u16>)> = Vec::new();
+    for bucket in moves.of(nfa.anywhere())? {
+        anew.push((bucket.clone(), None));
+    }
+    let nul = usize::from(classes[0]);
+
     let mut transitions = vec![0; class_count];
-    let mut buckets: Vec<Vec<State>> = vec![Vec::new(); class_count];
-    let mut work = 0;
     let mut at = 1;
     while at < builder.sets.len() {
         let set = std::mem::take(&mut builder.sets[at]);
-        for state in set {
-            let before = work;
-            match nfa.step(state) {
-                Step::Accept => {}
-                Step::One(bytes, next) => members.each(&bytes, |class| {
-                    buckets[usize::from(class)].extend_from_slice(nfa.closure(next));
-                    work += nfa.closure(next).len();
-                }),
-                Step::Loop(bytes, _) => members.each(&bytes, |class| {
-                    buckets[usize::from(class)].extend_from_slice(nfa.closure(state));
-                    work += nfa.closure(state).len();
-                }),
-                Step::UntilSlash(next) => {
-                    members.each(&ByteSet::ANY, |class| {
-                        buckets[usize::from(class)].push(state);
-                        work += 1;
-                    });
-                    buckets[usize::from(slash)].extend_from_slice(nfa.closure(next));
+        for (class, bucket) in moves.of(&set)?.iter_mut().enumerate() {
+            let (anew, number) = &mut anew[class];
+            let next = match number {
+                _ if (scanning && class == nul) || (!scanning && bucket.is_empty()) => 0,
+                Some(number) if bucket.is_empty() => *number,
+                _ => {
+                    let alone = bucket.is_empty();
+                    bucket.extend_from_slice(anew);
+                    nfa.normalize(bucket);
+                    let next = builder.number(bucket)?;
+                    if alone {
+                        *number = Some(next);
+                    }
+                    next
                 }
-            }
-            if work > MAX_WORK {
-                return Err(AutomatonError::TooComplex);
-            }
-            debug_assert!(work >= before);
-        }
-        for bucket in &mut buckets {
-            transitions.push(if bucket.is_empty() {
-                0
-            } else {
-                nfa.normalize(bucket);
-                builder.number(bucket)?
-            });
-            bucket.clear();
+            };
+            transitions.push(next);
         }
         at += 1;
     }
@@ -98,6 +81,62 @@ pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
     })
 }
 
+/// Where sets of states go, byte class by byte class.
+struct Moves<'a> {
+    nfa: &'a Nfa,
+    members: ClassMembers,
+    slash: usize,
+    buckets: Vec<Vec<State>>,
+    work: usize,
+}
+
+impl<'a> Moves<'a> {
+    fn new(nfa: &'a Nfa, classes: &[u8; 256], class_count: usize) -> Self {
+        Self {
+            nfa,
+            members: ClassMembers::new(classes, class_count),
+            slash: usize::from(classes[usize::from(b'/')]),
+            buckets: vec![Vec::new(); class_count],
+            work: 0,
+        }
+    }
+
+    fn of(&mut self, set: &[State]) -> Result<&mut [Vec<State>], AutomatonError> {
+        let Self {
+            nfa,
+            members,
+            buckets,
+            work,
+            ..
+        } = self;
+        buckets.iter_mut().for_each(Vec::clear);
+        let mut add = |class: usize, states: &[State]| {
+            buckets[class].extend_from_slice(states);
+            *work += states.len();
+        };
+        for state in set {
+            match nfa.step(*state) {
+                Step::Accept => {}
+                Step::One(bytes, next) => {
+                    members.each(&bytes, |class| add(class, nfa.closure(next)))
+                }
+                Step::Loop(bytes, _) => {
+                    members.each(&bytes, |class| add(class, nfa.closure(*state)))
+                }
+                Step::UntilSlash(next) => {
+                    members.each(&ByteSet::ANY, |class| add(class, &[*state]));
+                    add(self.slash, nfa.closure(next));
+                }
+            }
+        }
+        if *work > MAX_WORK {
+            Err(AutomatonError::TooComplex)
+        } else {
+            Ok(buckets)
+        }
+    }
+}
+
 struct Builder<'a> {
     nfa: &'a Nfa,
     numbers: HashMap<Box<[State]>, u16>,
@@ -107,7 +146,17 @@ struct Builder<'a> {
     kept: usize,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(nfa: &'a Nfa) -> Self {
+        Self {
+            nfa,
+            numbers: HashMap::new(),
+            sets: vec![Vec::new()],
+            accepting: vec![Vec::new()],
+            kept: 0,
+        }
+    }
+
     fn number(&mut self, set: &[State]) -> Result<u16, AutomatonError> {
         if let Some(number) = self.numbers.get(set) {
             return Ok(*number);
@@ -121,9 +170,11 @@ impl Builder<'_> {
         self.sets.push(set.to_vec());
         let mut payloads: Vec<PayloadId> = set
             .iter()
+            .chain(self.nfa.anywhere())
             .filter_map(|state| self.nfa.accepted(*state))
             .collect();
         payloads.sort_unstable();
+        payloads.dedup();
         self.accepting.push(payloads);
         Ok(number)
     }
@@ -167,13 +218,13 @@ impl ClassMembers {
         }
     }
 
-    fn each(&self, set: &ByteSet, mut visit: impl FnMut(u8)) {
+    fn each(&self, set: &ByteSet, mut visit: impl FnMut(usize)) {
         if let Some(byte) = set.as_single() {
-            return visit(self.classes[usize::from(byte)]);
+            return visit(usize::from(self.classes[usize::from(byte)]));
         }
         for (class, byte) in self.representatives.iter().enumerate() {
             if set.contains(*byte) {
-                visit(class as u8);
+                visit(class);
             }
         }
     }

@@ -56,11 +56,24 @@ pub(super) struct Nfa {
     states: HashMap<(Step, PayloadId), State>,
     payload_ids: HashMap<Payload, PayloadId>,
     start: Vec<State>,
+    anywhere: Vec<State>,
 }
 
 impl Nfa {
     /// Adds a pattern.
     pub(super) fn add(&mut self, tokens: &[Token], payload: Payload) {
+        let state = self.sequence(tokens, payload);
+        self.start.extend_from_slice(&self.closures[state as usize]);
+    }
+
+    /// Adds a pattern for texts without NUL that may begin anywhere in them.
+    pub(super) fn add_anywhere(&mut self, tokens: &[Token], payload: Payload) {
+        let state = self.sequence(tokens, payload);
+        self.anywhere
+            .extend_from_slice(&self.closures[state as usize]);
+    }
+
+    fn sequence(&mut self, tokens: &[Token], payload: Payload) -> State {
         let payload = *self.payload_ids.entry(payload).or_insert_with(|| {
             self.payloads.push(payload);
             (self.payloads.len() - 1) as PayloadId
@@ -76,7 +89,7 @@ impl Nfa {
             };
             state = self.state(step, payload);
         }
-        self.start.extend_from_slice(&self.closures[state as usize]);
+        state
     }
 
     fn state(&mut self, step: Step, payload: PayloadId) -> State {
@@ -95,12 +108,17 @@ impl Nfa {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.start.is_empty()
+        self.start.is_empty() && self.anywhere.is_empty()
     }
 
     /// States before the first byte.
     pub(super) fn start(&self) -> &[State] {
         &self.start
+    }
+
+    /// States that are entered anew before every byte. They belong to every set of states, and are kept out of it.
+    pub(super) fn anywhere(&self) -> &[State] {
+        &self.anywhere
     }
 
     pub(super) fn step(&self, state: State) -> Step {
@@ -131,7 +149,7 @@ impl Nfa {
                 Step::UntilSlash(_) => Some(ByteSet::ANY),
                 Step::Accept => None,
             })
-            .chain([ByteSet::single(b'/')])
+            .chain([ByteSet::single(b'/'), ByteSet::ANY])
             .collect();
         sets.sort_unstable();
         sets.dedup();
