@@ -2,20 +2,22 @@
 //!
 //! `smoke [MISSING...]`: the hooks that may be reported as missing on this kernel; others end it with status 1.
 
+mod container;
+mod rules;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
-use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use container::Container;
 use varmor_bpf_abi::layout::{ABI_VERSION, CONTAINER_ACTIVE, Meta, Plain};
+use varmor_bpf_abi::pins;
 use varmor_bpf_abi::sys::{ANY, Map};
-use varmor_bpf_abi::{pins, procfs};
 use varmor_ebpf::{
-    Action, Binding, Enforcer, Event, FileOperation, LoadOptions, Violation, ViolationReader,
-    container_key, profile_key,
+    Action, Enforcer, Event, FileOperation, LoadOptions, Violation, ViolationReader, container_key,
+    profile_key,
 };
 use varmor_policy::automata::compile_paths;
 use varmor_policy::pattern::Pattern;
@@ -44,93 +46,6 @@ fn profile(rules: &[(&str, u16)]) -> Result<BpfProfile> {
         backward: automata.backward,
         ..BpfProfile::default()
     })
-}
-
-/// A shell in a mount namespace of its own that runs the lines it is sent and answers with their exit status.
-struct Container {
-    id: &'static str,
-    child: Child,
-}
-
-impl Container {
-    /// Starts as far as a runtime's init gets before its execve: with `unshare` done.
-    fn create(id: &'static str) -> Result<Self> {
-        // The shell waits for a line before it executes the one that answers.
-        let wait =
-            r#"read go; exec sh -c 'while read line; do sh -c "$line"; echo "status $?"; done'"#;
-        let child = Command::new("unshare")
-            .args(["-m", "--propagation", "private", "sh", "-c", wait])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let container = Self { id, child };
-        let own = procfs::mount_namespace(std::process::id())?;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while procfs::mount_namespace(container.child.id())? == own {
-            until(deadline, "unshare makes a namespace")?;
-        }
-        // The namespace is made before unshare executes the shell; binding now would take that execve for init's.
-        while !fs::read_to_string(format!("/proc/{}/cmdline", container.child.id()))?
-            .starts_with("sh\0")
-        {
-            until(deadline, "unshare executes a shell")?;
-        }
-        Ok(container)
-    }
-
-    fn binding(&self) -> Result<Binding<'static>> {
-        Ok(Binding {
-            container_id: self.id,
-            init_tgid: self.child.id(),
-            mntns: procfs::mount_namespace(self.child.id())?,
-            profile_key: profile_key(PROFILE),
-            addresses: &[],
-        })
-    }
-
-    fn send(&mut self, line: &str) -> Result<()> {
-        let stdin = self.child.stdin.as_mut().ok_or("no stdin")?;
-        writeln!(stdin, "{line}")?;
-        Ok(stdin.flush()?)
-    }
-
-    /// Runs a line and tells its exit status.
-    fn run(&mut self, line: &str) -> Result<i32> {
-        self.send(line)?;
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<i32> {
-        let stdout = self.child.stdout.as_mut().ok_or("no stdout")?;
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        loop {
-            stdout.read_exact(&mut byte)?;
-            answer.push(byte[0]);
-            if let Some(at) = answer.windows(7).position(|window| window == b"status ")
-                && byte[0] == b'\n'
-            {
-                return Ok(String::from_utf8_lossy(&answer[at + 7..]).trim().parse()?);
-            }
-        }
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Waits a moment for something, unless it took too long.
-fn until(deadline: Instant, what: &str) -> Result<()> {
-    std::thread::sleep(Duration::from_millis(20));
-    if Instant::now() < deadline {
-        Ok(())
-    } else {
-        Err(format!("timed out waiting until {what}").into())
-    }
 }
 
 fn check(holds: bool, what: &str) -> Result<()> {
@@ -206,6 +121,8 @@ fn main() -> Result<()> {
     }
 
     refused_from_the_first_execve(&mut enforcer, &mut reader)?;
+    let missing: Vec<&str> = first.missing.iter().map(|missing| missing.hook).collect();
+    rules::hold(&mut enforcer, &mut reader, &missing)?;
     let mut running = marked_while_it_runs(&mut enforcer)?;
     updated_live(&mut enforcer, &mut running)?;
     drop(enforcer);
@@ -317,6 +234,7 @@ fn refused_from_the_first_execve(
 }
 
 fn marked_while_it_runs(enforcer: &mut Enforcer) -> Result<Container> {
+    enforcer.set_profile(PROFILE, &profile(&[("/tmp/smoke/secret", PERM_READ)])?)?;
     let mut container = Container::create("running")?;
     container.send("go")?;
     check(
