@@ -49,7 +49,10 @@ impl fmt::Display for DocumentError {
     }
 }
 
-/// Collects every error of one object, so that a user sees all of them at once.
+/// Most errors that are reported of one object.
+const MAX_FINDINGS: usize = 64;
+
+/// Collects the errors of one object, so that a user sees all of them at once.
 #[derive(Debug)]
 pub(crate) struct Findings {
     object: PolicyRef,
@@ -64,7 +67,15 @@ impl Findings {
         }
     }
 
+    /// Whether enough has been found. Looking for more would let a hostile policy choose how long it takes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_FINDINGS
+    }
+
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         self.errors.push(PolicyError {
             object: self.object.clone(),
             field: field.into(),
@@ -72,6 +83,7 @@ impl Findings {
         });
     }
 
+    /// The value, unless there are errors.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, Vec<PolicyError>> {
         if self.errors.is_empty() {
             Ok(value)

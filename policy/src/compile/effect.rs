@@ -32,6 +32,9 @@ impl Effect {
     ) -> Self {
         let mut effect = Self::default();
         for (index, qualifier) in qualifiers.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
             match qualifier.to_ascii_lowercase().as_str() {
                 "deny" => effect.deny = true,
                 "audit" => effect.audit = true,

@@ -35,6 +35,9 @@ impl<'a> Enhance<'a> {
         };
         enhance.lookup_all(Group::Hardening, &settings.hardening_rules, findings);
         for (index, entry) in settings.attack_protection_rules.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
             let field = format!("{FIELD}.attackProtectionRules[{index}]");
             if entry.rules.is_empty() {
                 findings.add(
@@ -44,6 +47,9 @@ impl<'a> Enhance<'a> {
             }
             let mut rules = Vec::new();
             for (position, name) in entry.rules.iter().enumerate() {
+                if findings.is_full() {
+                    break;
+                }
                 let field = format!("{field}.rules[{position}]");
                 let targeted = !entry.targets.is_empty();
                 if let Some(rule) =
@@ -76,6 +82,9 @@ impl<'a> Enhance<'a> {
 
     fn lookup_all(&mut self, group: Group, names: &[String], findings: &mut Findings) {
         for (index, name) in names.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
             let field = format!("{FIELD}.{}[{index}]", group.field());
             if let Some(rule) = lookup(group, name, self.enforcers, false, &field, findings) {
                 push_once(&mut self.global, rule);

@@ -8,6 +8,7 @@ use crate::rules::SyscallPart;
 use crate::syscalls;
 use crate::types::{SyscallArg, SyscallRule};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const FIELD: &str = "spec.policy.enhanceProtect.syscallRawRules";
 /// The kernel cuts errno values off here (MAX_ERRNO).
@@ -22,6 +23,8 @@ const OPERATORS: [&str; 7] = [
     "SCMP_CMP_GT",
     MASKED_EQ,
 ];
+/// Most raw rules: what a filter of the kernel's 4096 instructions can hold.
+const MAX_RAW_RULES: usize = 512;
 /// What a rule may do. SCMP_ACT_NOTIFY needs a listener, which a policy has not.
 const ACTIONS: [&str; 7] = [
     "SCMP_ACT_KILL_PROCESS",
@@ -46,10 +49,28 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Value {
             rules.push(built_in(part, enhance.effect.deny));
         }
     }
-    for (index, rule) in enhance.settings.syscall_raw_rules.iter().enumerate() {
+    let raw = &enhance.settings.syscall_raw_rules;
+    if raw.len() > MAX_RAW_RULES {
+        findings.add(
+            FIELD,
+            format!(
+                "{} rules; a filter takes at most {MAX_RAW_RULES}: merge some",
+                raw.len()
+            ),
+        );
+        return filter_of(rules);
+    }
+    for (index, rule) in raw.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         check(rule, &format!("{FIELD}[{index}]"), findings);
         rules.extend(one_comparison_an_argument(rule));
     }
+    filter_of(rules)
+}
+
+fn filter_of(rules: Vec<SyscallRule>) -> Value {
     let mut filter = allow_everything();
     if !rules.is_empty() {
         filter["syscalls"] = json!(rules);
@@ -101,6 +122,13 @@ fn one_comparison_an_argument(rule: &SyscallRule) -> Vec<SyscallRule> {
 }
 
 fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
+    let distinct: BTreeSet<&String> = rule.names.iter().collect();
+    if distinct.len() < rule.names.len() {
+        findings.add(
+            format!("{field}.names"),
+            "a system call is named twice; remove one",
+        );
+    }
     if rule.names.is_empty() {
         findings.add(
             format!("{field}.names"),
@@ -108,6 +136,9 @@ fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
         );
     }
     for (index, name) in rule.names.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         if !syscalls::is_known(name) {
             findings.add(
                 format!("{field}.names[{index}]"),
@@ -152,6 +183,9 @@ fn check(rule: &SyscallRule, field: &str, findings: &mut Findings) {
         _ => {}
     }
     for (index, arg) in rule.args.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         let field = format!("{field}.args[{index}]");
         if arg.index > 5 {
             findings.add(

@@ -318,3 +318,98 @@ fn profiles_of_one_name_are_found() {
     let named: Vec<_> = errors.iter().map(|e| e.object.to_string()).collect();
     assert_eq!(named, ["VarmorPolicy a/b-c", "VarmorClusterPolicy x"]);
 }
+
+#[test]
+fn hostile_policies_end_soon() {
+    let in_demo = "name: p, namespace: demo";
+    let enhance = |enforcer: &str, rules: &str| {
+        format!(
+            "{TARGET}, policy: {{enforcer: {enforcer}, mode: EnhanceProtect, enhanceProtect: {{{rules}}}}}"
+        )
+    };
+    let list = |count: usize, item: &dyn Fn(usize) -> String| {
+        (0..count).map(item).collect::<Vec<_>>().join(", ")
+    };
+    let braces = "{a,b,c,d}".repeat(4);
+    let cases = [
+        enhance(
+            "BPF",
+            &format!(
+                "hardeningRules: [{}]",
+                list(40_000, &|i| format!("disable-cap-{i}"))
+            ),
+        ),
+        enhance(
+            "BPF",
+            &format!(
+                "bpfRawRules: {{files: [{}]}}",
+                list(8_000, &|i| {
+                    format!(
+                        "{{qualifiers: [deny], permissions: [r], pattern: '/{braces}/{i}/xxxxxxxxxxxxxxxxxx'}}"
+                    )
+                })
+            ),
+        ),
+        enhance(
+            "AppArmor",
+            &format!(
+                "appArmorRawRules: [{{rules: '{}'}}]",
+                "/a r,".repeat(10_000)
+            ),
+        ),
+        enhance(
+            "AppArmor",
+            &format!(
+                "appArmorRawRules: [{{rules: 'file,', targets: [{}]}}]",
+                list(40_000, &|i| format!("/bin/{i}"))
+            ),
+        ),
+        enhance(
+            "Seccomp",
+            &format!(
+                "syscallRawRules: [{{names: [{}], action: SCMP_ACT_ERRNO}}]",
+                list(60_000, &|i| format!("opne{i}"))
+            ),
+        ),
+        enhance(
+            "Seccomp",
+            &format!(
+                "syscallRawRules: [{}]",
+                list(9_000, &|i| format!(
+                    "{{names: [read], action: SCMP_ACT_ERRNO, args: [{{index: 0, value: {i}, op: SCMP_CMP_NE}}]}}"
+                ))
+            ),
+        ),
+        enhance(
+            "BPF",
+            &format!(
+                "bpfRawRules: {{network: {{egress: {{toDestinations: [{}]}}}}}}",
+                list(9_000, &|i| {
+                    format!(
+                        "{{qualifiers: [deny], cidr: 10.{}.{}.0/{}, ports: [{{port: {}}}]}}",
+                        i / 256,
+                        i % 256,
+                        8 + i % 20,
+                        1 + i * 7
+                    )
+                })
+            ),
+        ),
+    ];
+    for spec in cases {
+        let started = std::time::Instant::now();
+        let errors = compiled("VarmorPolicy", in_demo, &spec);
+        // The last one is large and right; the others are refused.
+        if !spec.contains("toDestinations") {
+            let errors = errors.expect_err("refused");
+            assert!(!errors.is_empty() && errors.len() <= 64, "{}", errors.len());
+        }
+        // Milliseconds in a release build; the limit is for a busy machine and a debug build.
+        assert!(
+            started.elapsed().as_secs() < 20,
+            "{:?}: {}",
+            started.elapsed(),
+            &spec[..200]
+        );
+    }
+}

@@ -122,6 +122,11 @@ impl Pattern {
         })
     }
 
+    /// How many bytes and globs its alternatives have together.
+    pub fn size(&self) -> usize {
+        self.alternatives.iter().map(Vec::len).sum()
+    }
+
     /// The token sequences; the pattern matches what any of them matches.
     pub fn alternatives(&self) -> &[Vec<Token>] {
         &self.alternatives

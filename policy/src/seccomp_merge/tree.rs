@@ -12,6 +12,8 @@ use super::resolve::{ARGUMENTS, CallRule, Candidate, Conditions, MAX_RULES, verd
 const HALVES: usize = ARGUMENTS * 2;
 /// Most alternatives that the candidates' conditions are split into.
 const MAX_ALTERNATIVES: usize = 1024;
+/// Most nodes that are looked at, whether or not they get rules.
+const MAX_NODES: usize = 4096;
 
 /// `half & mask == expected`; the mask may be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,10 +78,14 @@ pub(super) fn resolve(default: Action, candidates: &[Candidate<'_>]) -> Option<V
                 .into_iter()
                 .map(|a| if restricts { a.for_any_high_half() } else { a }),
         );
+        if alternatives.len() > MAX_ALTERNATIVES {
+            return None;
+        }
     }
     let mut tree = Tree {
         default,
         rules: Vec::new(),
+        nodes: 0,
     };
     tree.grow(&alternatives, [Bits::default(); HALVES], 0)?;
     Some(tree.rules)
@@ -121,11 +127,16 @@ fn split(candidate: Candidate<'_>) -> Option<Vec<Alternative<'_>>> {
 struct Tree {
     default: Action,
     rules: Vec<CallRule>,
+    nodes: usize,
 }
 
 impl Tree {
     /// Writes the rules below one node: `alive` are the alternatives whose bits in the halves before `half` agree.
     fn grow(&mut self, alive: &[Alternative<'_>], path: [Bits; HALVES], half: usize) -> Option<()> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return None;
+        }
         // What the rules say that need nothing further may be all there is to say.
         let certain = alive
             .iter()

@@ -3,6 +3,7 @@
 use super::{Text, base};
 use crate::compile::effect::Effect;
 use crate::error::Findings;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Most executables of one policy: each child is a copy of the whole profile.
@@ -10,7 +11,7 @@ const MAX_TARGETS: usize = 256;
 
 /// Rules by executable, in the order of first mention.
 #[derive(Default)]
-pub(super) struct PerTarget(Vec<(String, Vec<String>)>);
+pub(super) struct PerTarget(Vec<(String, BTreeSet<String>)>);
 
 impl PerTarget {
     /// Adds rules for executables; false when one of these is refused.
@@ -22,6 +23,13 @@ impl PerTarget {
         findings: &mut Findings,
     ) -> bool {
         let mut acceptable = true;
+        if targets.len() > MAX_TARGETS {
+            findings.add(
+                field,
+                format!("at most {MAX_TARGETS} executables can have rules of their own"),
+            );
+            return false;
+        }
         for (index, target) in targets.iter().enumerate() {
             if let Err(message) = check_target(target) {
                 findings.add(format!("{field}[{index}]"), message);
@@ -33,15 +41,10 @@ impl PerTarget {
                 .iter()
                 .position(|(other, _)| other == target)
                 .unwrap_or_else(|| {
-                    self.0.push((target.clone(), Vec::new()));
+                    self.0.push((target.clone(), BTreeSet::new()));
                     self.0.len() - 1
                 });
-            let known = &mut self.0[position].1;
-            for rule in rules {
-                if !known.contains(rule) {
-                    known.push(rule.clone());
-                }
-            }
+            self.0[position].1.extend(rules.iter().cloned());
         }
         if self.0.len() > MAX_TARGETS {
             findings.add(
@@ -91,10 +94,19 @@ fn check_target(target: &str) -> Result<(), String> {
 pub(super) struct Child {
     name: String,
     targets: Vec<String>,
-    rules: Vec<String>,
+    rules: BTreeSet<String>,
 }
 
 impl Child {
+    /// About how many bytes its own rules have.
+    pub(super) fn size(&self) -> usize {
+        self.rules
+            .iter()
+            .chain(&self.targets)
+            .map(|text| text.len() + 16)
+            .sum()
+    }
+
     /// What the parent needs: the way into the child, and to signal and trace it.
     pub(super) fn transitions(&self, text: &mut Text, parent: &str, privileged: bool) {
         for target in &self.targets {

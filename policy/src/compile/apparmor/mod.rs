@@ -15,6 +15,10 @@ use crate::rules::{AppArmorPart, Rule};
 use std::fmt::Write;
 
 const FIELD: &str = "spec.policy.enhanceProtect.appArmorRawRules";
+/// Most raw rules of one policy; every child profile has those for the whole container again.
+const MAX_RAW_RULES: usize = 2000;
+/// Longest profile text in bytes. The parser needs a multiple of it in memory.
+const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// Modes AlwaysAllow and RuntimeDefault.
 pub(super) fn simple(profile: &str, restricted: bool) -> String {
@@ -48,6 +52,7 @@ pub(super) fn enhance(
         }
         acceptable &= per_target.add(targets, field, &text.lines(), findings);
     }
+    let mut raw_rules = 0;
     for (index, entry) in enhance.settings.app_armor_raw_rules.iter().enumerate() {
         let field = format!("{FIELD}[{index}]");
         let rules = match raw::parse(&entry.rules) {
@@ -58,6 +63,14 @@ pub(super) fn enhance(
                 continue;
             }
         };
+        raw_rules += rules.len();
+        if raw_rules > MAX_RAW_RULES {
+            findings.add(
+                FIELD,
+                format!("more than {MAX_RAW_RULES} rules; use patterns"),
+            );
+            return None;
+        }
         if entry.targets.is_empty() {
             rules.iter().for_each(|rule| global.line(rule));
         } else {
@@ -75,6 +88,18 @@ pub(super) fn enhance(
 
     let privileged = enhance.settings.privileged;
     let children = per_target.grouped();
+    let size = (children.len() + 1) * global.0.len()
+        + children.iter().map(children::Child::size).sum::<usize>();
+    if size > MAX_TEXT_BYTES {
+        findings.add(
+            FIELD,
+            format!(
+                "the profile and its children would have {size} bytes, of {MAX_TEXT_BYTES} that are loaded; use fewer \
+                 targets or rules"
+            ),
+        );
+        return None;
+    }
     let mut text = Text::new();
     text.open_profile(profile);
     if privileged {

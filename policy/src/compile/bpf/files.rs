@@ -1,5 +1,6 @@
 //! `bpfRawRules.files` and `.processes`.
 
+use super::PatternSize;
 use crate::automata::PathRule;
 use crate::compile::effect::Effect;
 use crate::error::{Findings, suggestion};
@@ -13,9 +14,13 @@ pub(super) fn add(
     rules: &[FileRule],
     field: &str,
     paths: &mut Vec<PathRule>,
+    size: &mut PatternSize,
     findings: &mut Findings,
 ) {
     for (index, rule) in rules.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         let field = format!("{field}[{index}]");
         let masks = Effect::from_qualifiers(&rule.qualifiers, &field, findings).masks(permissions(
             &rule.permissions,
@@ -24,6 +29,9 @@ pub(super) fn add(
         ));
         match Pattern::path(&rule.pattern) {
             Ok(pattern) => {
+                if !size.add(&pattern, &field, findings) {
+                    return;
+                }
                 paths.push((
                     pattern,
                     PathVerdict {
@@ -41,6 +49,9 @@ pub(super) fn add(
 fn permissions(names: &[String], field: &str, findings: &mut Findings) -> u16 {
     let mut mask = 0;
     for (index, name) in names.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         mask |= match name.to_ascii_lowercase().as_str() {
             "all" | "*" => PERM_READ | PERM_WRITE | PERM_APPEND | PERM_EXEC,
             "read" | "r" => PERM_READ,

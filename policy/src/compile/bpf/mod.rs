@@ -26,6 +26,31 @@ struct Parts {
     mounts: Vec<MountPattern>,
     destinations: Vec<egress::DestinationRule>,
     sockets: sockets::SocketRules,
+    size: PatternSize,
+}
+
+/// How large the patterns of a policy are together, in bytes and globs after braces are multiplied out.
+#[derive(Default)]
+struct PatternSize(usize);
+
+impl PatternSize {
+    /// Four times what 1,000 long rules need; a state of an automaton has at least one.
+    const MAX: usize = 1 << 18;
+
+    /// Counts a pattern; false, with an error, when that is too much.
+    fn add(&mut self, pattern: &Pattern, field: &str, findings: &mut Findings) -> bool {
+        self.0 += pattern.size();
+        if self.0 > Self::MAX {
+            findings.add(
+                field,
+                format!(
+                    "up to here the patterns have more than {} bytes, with braces multiplied out; remove rules or alternatives",
+                    Self::MAX
+                ),
+            );
+        }
+        self.0 <= Self::MAX
+    }
 }
 
 /// Mode RuntimeDefault.
@@ -45,16 +70,25 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<
         parts.add_all(rule.bpf, enhance.effect);
     }
     if let Some(raw) = &enhance.settings.bpf_raw_rules {
-        files::add(
-            &raw.files,
-            &format!("{FIELD}.files"),
-            &mut parts.paths,
-            findings,
-        );
+        let Parts {
+            paths,
+            mounts,
+            size,
+            ..
+        } = &mut parts;
+        files::add(&raw.files, &format!("{FIELD}.files"), paths, size, findings);
         files::add(
             &raw.processes,
             &format!("{FIELD}.processes"),
-            &mut parts.paths,
+            paths,
+            size,
+            findings,
+        );
+        mounts::add(
+            &raw.mounts,
+            &format!("{FIELD}.mounts"),
+            mounts,
+            size,
             findings,
         );
         if let Some(network) = &raw.network {
@@ -79,12 +113,6 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<
                 findings,
             );
         }
-        mounts::add(
-            &raw.mounts,
-            &format!("{FIELD}.mounts"),
-            &mut parts.mounts,
-            findings,
-        );
     }
     parts.build(FIELD, findings)
 }

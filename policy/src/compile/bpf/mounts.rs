@@ -1,5 +1,6 @@
 //! `bpfRawRules.mounts`.
 
+use super::PatternSize;
 use crate::automata::MountPattern;
 use crate::compile::effect::Effect;
 use crate::error::{Findings, suggestion};
@@ -87,15 +88,20 @@ pub(super) fn add(
     rules: &[MountRule],
     field: &str,
     mounts: &mut Vec<MountPattern>,
+    size: &mut PatternSize,
     findings: &mut Findings,
 ) {
     for (index, rule) in rules.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         let field = format!("{field}[{index}]");
         let effect = Effect::from_qualifiers(&rule.qualifiers, &field, findings);
         let (set, clear) = flags(&rule.flags, &field, findings);
         let fstype = fstype(&rule.fstype, set, clear, &field, findings);
         let (set, clear) = (effect.masks(set), effect.masks(clear));
         match Pattern::mount_source(&rule.source_pattern) {
+            Ok(source) if !size.add(&source, &field, findings) => return,
             Ok(source) => mounts.push((
                 fstype,
                 source,
@@ -141,6 +147,9 @@ fn fstype(
 fn flags(names: &[String], field: &str, findings: &mut Findings) -> (u32, u32) {
     let (mut set, mut clear) = (0, 0);
     for (index, name) in names.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         let lower = name.to_ascii_lowercase();
         if lower == "all" || lower == "*" {
             set = u32::MAX;

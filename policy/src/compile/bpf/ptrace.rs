@@ -8,6 +8,9 @@ use crate::types::PtraceRule;
 pub(super) fn add(rule: &PtraceRule, field: &str, ptrace: &mut Ptrace, findings: &mut Findings) {
     let mut permissions = 0;
     for (index, name) in rule.permissions.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         permissions |= match name.to_ascii_lowercase().as_str() {
             "all" | "*" => PTRACE_TRACE | PTRACE_READ | PTRACE_TRACEBY | PTRACE_READBY,
             "trace" => PTRACE_TRACE,

@@ -84,6 +84,9 @@ impl SocketRules {
         findings: &mut Findings,
     ) {
         for (index, rule) in rules.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
             self.add_one(rule, &format!("{field}[{index}]"), findings);
         }
     }
@@ -155,6 +158,9 @@ impl SocketRules {
         }
         let mut families = Vec::new();
         for (index, name) in rule.domains.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
             let field = format!("{field}.domains[{index}]");
             match find(FAMILIES, &name.to_ascii_lowercase()) {
                 Some(family) if !rule.protocols.is_empty() && !INTERNET.contains(&family) => findings.add(
@@ -212,6 +218,9 @@ fn fold<T: std::ops::BitOr<Output = T> + Default, U>(
 ) -> T {
     let mut mask = T::default();
     for (index, name) in names.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         match of(&name.to_ascii_lowercase()) {
             Some(bits) => mask = mask | bits,
             None => findings.add(format!("{field}[{index}]"), unknown(what, name, table)),

@@ -152,8 +152,11 @@ impl<'a> Lexer<'a> {
                 '\\' => {
                     text.push(c);
                     self.bump();
-                    let escaped = self.peek().filter(|c| !c.is_ascii_whitespace());
-                    text.push(escaped.ok_or_else(|| self.error("a lone backslash"))?);
+                    let escaped = self.peek().filter(|c| r"*?[]{}^\-".contains(*c));
+                    let wrong = || {
+                        self.error(r"a backslash stands before one of *?[]{}^-\ only; quote the word instead")
+                    };
+                    text.push(escaped.ok_or_else(wrong)?);
                     self.bump();
                     continue;
                 }
@@ -175,6 +178,7 @@ impl<'a> Lexer<'a> {
         if braces > 0 || in_set {
             return Err(self.error("`{` or `[` is not closed in the same word; globs hold no blanks, and blocks are not accepted"));
         }
+        check_variables(&text).map_err(|message| self.error(&message))?;
         words.push(if text == "->" {
             Word::Arrow
         } else {
