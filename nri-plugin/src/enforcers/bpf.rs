@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use varmor_bpf_abi::layout::CONTAINER_ACTIVE;
@@ -21,7 +21,7 @@ pub struct Kernel(Result<Loaded, String>);
 
 struct Loaded {
     /// Held while a profile is replaced, which waits for the kernel (an RCU grace period).
-    enforcer: Mutex<Enforcer>,
+    enforcer: Arc<Mutex<Enforcer>>,
     /// A second handle, so that bindings need not wait for that.
     maps: Maps,
     missing: Vec<(String, String)>,
@@ -67,13 +67,15 @@ fn load(pin_dir: &Path) -> Result<(Loaded, Reader), Error> {
     });
     let missing = missing.collect();
     let maps = Maps::open(pin_dir)?;
+    let violations = enforcer.violations()?;
+    let enforcer = Arc::new(Mutex::new(enforcer));
     let reader = Reader {
-        violations: enforcer.violations()?,
-        enforcer: Enforcer::open(pin_dir)?,
+        violations,
+        enforcer: enforcer.clone(),
     };
     give_memory_back();
     let loaded = Loaded {
-        enforcer: Mutex::new(enforcer),
+        enforcer,
         maps,
         missing,
         emptied: Mutex::default(),
@@ -220,7 +222,7 @@ impl Bpf for Kernel {
 struct Reader {
     violations: ViolationReader,
     /// For the counters only.
-    enforcer: Enforcer,
+    enforcer: Arc<Mutex<Enforcer>>,
 }
 
 impl Source for Reader {
@@ -253,6 +255,8 @@ impl Source for Reader {
     fn failures(&mut self) -> Result<(u64, u64), String> {
         let counters = self
             .enforcer
+            .lock()
+            .expect("a panic aborts the process")
             .counters()
             .map_err(|error| error.to_string())?;
         let failed = [
