@@ -41,8 +41,10 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 		if (set >= MOUNT_SETS)
 			return -EACCES;
 		struct mount_set *m = &p->mounts[set];
-		deny = (flags & m->deny_flags) || (~flags & m->deny_clear);
-		audit = (flags & m->audit_flags) || (~flags & m->audit_clear);
+		/* What is unmounted or moved has no mount flags that could be clear. */
+		u32 clear = flags & (MOUNT_UMOUNT | MS_MOVE) ? 0 : ~flags;
+		deny = (flags & m->deny_flags) || (clear & m->deny_clear);
+		audit = (flags & m->audit_flags) || (clear & m->audit_clear);
 	}
 	u8 action = action_of(p, deny, audit);
 	if (action) {
