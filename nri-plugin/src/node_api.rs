@@ -92,8 +92,7 @@ impl Service {
             // It is flushed to the disk, which may be slow.
             tokio::task::spawn_blocking(move || applied.keep(&kept))
                 .await
-                .map_err(std::io::Error::other)
-                .flatten()
+                .unwrap_or_else(|error| Err(std::io::Error::other(error)))
                 .map_err(|error| format!("{reference} can't be kept: {error}"))?;
             self.node.applied_changed(&reference, Some(brought));
         }

@@ -108,7 +108,9 @@ impl Plugin for Varmor {
 
     async fn disconnected(&self, end: &End) {
         self.node.connected.store(false, Ordering::Relaxed);
-        tracing::warn!("no runtime: {end}; what is enforced stays enforced");
+        if !matches!(end, End::Stopped) {
+            tracing::warn!("no runtime: {end}; what is enforced stays enforced");
+        }
     }
 
     async fn run_pod_sandbox(&self, pod: PodSandbox) -> Result<(), Refusal> {
