@@ -409,16 +409,17 @@ fn unmount_all() -> Result<()> {
 
 /// containerd's configuration; `old` is 1.7's format.
 fn configuration(old: bool, base_spec: &Path) -> String {
+    let pause = "registry.local/pause:1";
     let (format, cri, sandbox_image) = match old {
         true => (
             2,
             "io.containerd.grpc.v1.cri",
-            "[plugins.'io.containerd.grpc.v1.cri']\n  sandbox_image",
+            format!("  sandbox_image = '{pause}'"),
         ),
         false => (
             3,
             "io.containerd.cri.v1.runtime",
-            "[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox",
+            format!("[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox = '{pause}'"),
         ),
     };
     let socket = containerd_socket();
@@ -447,7 +448,10 @@ disabled_plugins = [
   socket_path = '{RUN}/nri.sock'
   plugin_path = '{RUN}/no-plugins'
   plugin_config_path = '{RUN}/no-plugins'
-{sandbox_image} = 'registry.local/pause:1'
+[plugins.'{cri}']
+  # A container of the demo is as likely a victim as any process, where root may not say otherwise.
+  restrict_oom_score_adj = true
+{sandbox_image}
 [plugins.'{cri}'.cni]
   conf_dir = '{RUN}/no-cni'
 [plugins.'{cri}'.containerd]

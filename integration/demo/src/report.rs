@@ -5,9 +5,9 @@ use crate::evidence::Enforcer;
 /// How an action, or a look at something, came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// `allowed`, `refused`, or what was found.
+    /// `allowed`, `refused`, or another word for what was found.
     pub what: String,
-    /// Who refused.
+    /// Who refuses, or confines.
     pub by: Option<Enforcer>,
 }
 
@@ -25,6 +25,14 @@ impl Verdict {
         Self {
             what: "refused".into(),
             by: Some(by),
+        }
+    }
+
+    /// The process is in this enforcer's hands, or not.
+    pub fn confined(by: Enforcer, is: bool) -> Self {
+        Self {
+            what: if is { "confined" } else { "not confined" }.into(),
+            by: is.then_some(by),
         }
     }
 
@@ -67,6 +75,11 @@ impl Report {
         println!("\n== {title}");
     }
 
+    /// What the table calls what follows.
+    pub fn when(&mut self, when: &'static str) {
+        self.when = when;
+    }
+
     /// An action that was done, and what the verdict rests on.
     pub fn action(
         &mut self,
@@ -83,11 +96,10 @@ impl Report {
         self.row(title, expected, seen);
     }
 
-    /// A fact that was looked up.
-    pub fn fact(&mut self, what: &str, expected: &str, seen: &str) {
-        let (expected, seen) = (Verdict::plain(expected), Verdict::plain(seen));
-        println!("  {what}: {seen}{}", doubt(&expected, &seen));
-        self.row(what, expected, seen);
+    /// Something that was looked up, and what was found there.
+    pub fn fact(&mut self, title: &str, found: &str, expected: Verdict, seen: Verdict) {
+        println!("  {found}{}", doubt(&expected, &seen));
+        self.row(title, expected, seen);
     }
 
     fn row(&mut self, action: &str, expected: Verdict, seen: Verdict) {
@@ -196,9 +208,10 @@ mod tests {
     #[test]
     fn one_wrong_verdict_is_enough() {
         let mut report = Report::default();
-        report.fact("a", "x", "x");
+        let plain = |what: &str| Verdict::plain(what);
+        report.fact("a", "b", plain("x"), plain("x"));
         assert!(report.table());
-        report.fact("b", "x", "y");
+        report.fact("a", "b", plain("x"), plain("y"));
         assert!(!report.table());
     }
 

@@ -173,36 +173,46 @@ impl Teller {
         // Reports come in order, and one of a later action was seen: this one can't be under way any more.
         let id = self.pods.id(&self.container)?;
         if let Some((enforcer, report)) = self.evidence.refusal(began, &id, Sign::UserNamespace) {
-            let seen = format!("{} was asked: {report}", enforcer.name());
-            self.report
-                .fact("the filter was first", "nobody else was asked", &seen);
+            self.report.fact(
+                "new user namespace",
+                &format!("and yet it was judged again: {report}"),
+                Verdict::refused(Enforcer::Seccomp),
+                Verdict::refused(enforcer),
+            );
         }
         self.violations()
     }
 
     /// Shows that the process is under a profile and a filter.
     fn confinement(&mut self, pid: u32) -> Result<()> {
-        let label = fs::read_to_string(format!("/proc/{pid}/attr/current"))
-            .context("the AppArmor label")?;
-        let status =
-            fs::read_to_string(format!("/proc/{pid}/status")).context("the process's status")?;
-        let seccomp = status.lines().find(|line| line.starts_with("Seccomp:"));
+        let file = format!("/proc/{pid}/attr/current");
+        let label = fs::read_to_string(&file).context("the AppArmor label")?;
+        let label = label.trim_end_matches(['\n', '\0']);
         self.report.fact(
-            "/proc/PID/attr/current",
-            &format!("{PROFILE} (enforce)"),
-            label.trim_end_matches(['\n', '\0']),
+            "the pod's process",
+            &format!("{file}: {label}"),
+            Verdict::confined(Enforcer::AppArmor, true),
+            Verdict::confined(Enforcer::AppArmor, label == format!("{PROFILE} (enforce)")),
         );
+        let file = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&file).context("the process's status")?;
+        let mode = status
+            .lines()
+            .find_map(|line| Some(line.strip_prefix("Seccomp:")?.trim()))
+            .unwrap_or("not there");
         self.report.fact(
-            "/proc/PID/status",
-            "Seccomp: 2",
-            &seccomp.unwrap_or("no line Seccomp").replace('\t', " "),
+            "the pod's process",
+            &format!("{file}: Seccomp: {mode}"),
+            Verdict::confined(Enforcer::Seccomp, true),
+            // SECCOMP_MODE_FILTER of linux/seccomp.h.
+            Verdict::confined(Enforcer::Seccomp, mode == "2"),
         );
         Ok(())
     }
 
     async fn changed(&mut self, node: &Node<'_>, file: &Path) -> Result<()> {
         self.report
-            .part("rule added", "3. A rule more, while the pod runs");
+            .part("policy", "3. A rule more, while the pod runs");
         self.sh("echo hello > /tmp/notes").await?;
         self.allowed(NOTES).await?;
         let before = self.identity().await?;
@@ -211,11 +221,21 @@ impl Teller {
         println!("    + {rule}");
         put(file, &policy)?;
         println!("  in force after {}", in_force(node)?);
+        self.report.when("rule added");
         self.refused(NOTES, Enforcer::Bpf).await?;
         self.refused(SHADOW, Enforcer::Bpf).await?;
         self.allowed(HOSTS).await?;
         let after = self.identity().await?;
-        self.report.fact("the pod's process", &before, &after);
+        let seen = match before == after {
+            true => "not restarted",
+            false => "restarted",
+        };
+        self.report.fact(
+            "the pod's process",
+            &format!("the pod's process was {before}, and is {after}"),
+            Verdict::plain("not restarted"),
+            Verdict::plain(seen),
+        );
         Ok(())
     }
 
