@@ -121,15 +121,19 @@ static __always_inline bool is_namespace_root(u64 mount)
 	return identity_of(ns) != 0 && inum != 0 && inum != 0xEFFFFFF7 /* MNT_NS_ANON_INO, 6.18 */;
 }
 
-#define NSFS_MAGIC 0x6e736673
+#define MNT_NS_INTERNAL ((u64)-22) /* ERR_PTR(-EINVAL), from 5.8 on */
 
-/* A file system of the kernel's own. nsfs is one too, though it lets its files be mounted and so lacks the flag. */
-static __always_inline bool has_no_place(u64 super)
+/*
+ * A mount of the kernel's own, which no process can look up a path on: those of pipes, memfds and namespaces, and the
+ * layers of overlayfs, whose directories it opens for the caller after the caller's own open was judged.
+ */
+static __always_inline bool has_no_place(u64 mount, u64 super)
 {
+	struct mount *m = (void *)mount;
 	struct super_block *sb = (void *)super;
-	if (BPF_CORE_READ(sb, s_flags) & SB_NOUSER)
+	if ((u64)BPF_CORE_READ(m, mnt_ns) == MNT_NS_INTERNAL)
 		return true;
-	return BPF_CORE_READ(sb, s_magic) == NSFS_MAGIC;
+	return BPF_CORE_READ(sb, s_flags) & SB_NOUSER;
 }
 
 /* Reads the path of `dentry` on the struct vfsmount `vfsmount` into the slot's scratch. */
@@ -151,7 +155,7 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 		if (dentry == m.root) {
 			if (m.parent == mount) {
 				if (!is_namespace_root(mount))
-					return has_no_place(m.super) ? PATH_NOWHERE : PATH_UNKNOWN;
+					return has_no_place(mount, m.super) ? PATH_NOWHERE : PATH_UNKNOWN;
 				if (!s->root_super)
 					s->root_super = m.super;
 				root_if_empty(s);
@@ -168,7 +172,7 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 		if (!parent)
 			return PATH_UNKNOWN;
 		if (parent == dentry)
-			return has_no_place(m.super) ? PATH_NOWHERE : PATH_UNKNOWN;
+			return has_no_place(mount, m.super) ? PATH_NOWHERE : PATH_UNKNOWN;
 		dentry = parent;
 	}
 	return PATH_UNKNOWN;
