@@ -132,21 +132,15 @@ pub fn hold(enforcer: &mut Enforcer, reader: &mut ViolationReader, missing: &[&s
         ("mount none /tmp/smoke/mnt ramfs -", false),
         ("umount /tmp/smoke/mnt", true),
         ("unshare user", userns),
+        // Not /proc/1/environ: from 6.17 on CAP_PERFMON is enough to read a process's memory, whatever an LSM says.
+        ("readlink /proc/1/exe", true),
+        ("readlink /proc/self/exe", false),
     ] {
         check(
             refused(&mut container, call)? == expected,
             &format!("{call}: {}", if expected { "refused" } else { "allowed" }),
         )?;
     }
-    check(
-        container.run("cat /proc/1/environ >/dev/null 2>&1")? != 0,
-        "reading a process of the host is refused",
-    )?;
-    check(
-        container.run("cat /proc/self/environ >/dev/null")? == 0,
-        "reading its own is not",
-    )?;
-
     let found = reports(reader)?;
     check(
         found.iter().all(|report| report.action == Action::Denied),
