@@ -132,7 +132,7 @@ pub fn hold(enforcer: &mut Enforcer, reader: &mut ViolationReader, missing: &[&s
         ("mount none /tmp/smoke/mnt ramfs -", false),
         ("umount /tmp/smoke/mnt", true),
         ("unshare user", userns),
-        // Not /proc/1/environ: from 6.17 on CAP_PERFMON is enough to read a process's memory, whatever an LSM says.
+        // Not /proc/1/environ: on 7.2, unlike 6.12, CAP_PERFMON or CAP_SYS_ADMIN is enough for that, whatever an LSM says.
         ("readlink /proc/1/exe", true),
         ("readlink /proc/self/exe", false),
     ] {
