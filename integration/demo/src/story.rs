@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use varmor_scenario::format::{ContainerName, Pod};
 use varmor_scenario::guest::cri::{Client, Refused};
 use varmor_scenario::guest::pods::Pods;
@@ -95,8 +96,10 @@ pub fn tell(node: Node, programs: &Programs) -> Result<bool> {
         .enable_all()
         .build()?;
     let passed = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         tokio::select! {
             passed = story(&node) => passed,
+            _ = terminate.recv() => bail!("terminated"),
             // The node is taken down on the way out.
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
