@@ -26,6 +26,10 @@ pub enum Unit {
     Percent,
     /// Guest instructions.
     Instructions,
+    /// Milliseconds.
+    Milliseconds,
+    /// 2^20 bytes.
+    Mebibytes,
 }
 
 impl Figure {
@@ -77,6 +81,8 @@ impl Unit {
             Self::Ratio => format!("{value:.2}"),
             Self::Percent => format!("{value:.1} %"),
             Self::Instructions => format!("{value:+.0}"),
+            Self::Milliseconds => format!("{value:.2} ms"),
+            Self::Mebibytes => format!("{value:.1} MiB"),
         }
     }
 }

@@ -4,6 +4,7 @@ mod deep_path;
 mod figures;
 mod isolation;
 mod matcher;
+mod node;
 mod operations;
 mod rules;
 
@@ -40,6 +41,27 @@ enum Command {
         #[arg(long, default_value = "6.12")]
         kernel: String,
     },
+    /// The start of a container with and without plugin and hook, natively.
+    Startup {
+        /// Pairs of starts; the median difference counts.
+        #[arg(long, default_value_t = 100)]
+        pairs: usize,
+        /// Where the two containerds keep their state: on a disk, as on a node, or in memory.
+        #[arg(long, default_value = "/var/tmp")]
+        directory: PathBuf,
+    },
+    /// The hook's run time, natively.
+    Hook {
+        /// Runs; the median counts.
+        #[arg(long, default_value_t = 200)]
+        runs: usize,
+    },
+    /// The daemon's resident memory, natively.
+    Memory {
+        /// Containers that run meanwhile.
+        #[arg(long, default_value_t = 256)]
+        containers: usize,
+    },
     /// Inside the VM: what `operations` starts there.
     #[command(hide = true)]
     Guest,
@@ -62,6 +84,11 @@ fn main() -> Result<ExitCode> {
                 .map(|()| ExitCode::SUCCESS);
         }
         Command::Operations { kernel } => operations::measure(&project()?, &kernel)?,
+        Command::Startup { pairs, directory } => {
+            node::startup::measure(&programs()?, pairs, &directory)?
+        },
+        Command::Hook { runs } => node::hook::measure(&programs()?, runs)?,
+        Command::Memory { containers } => node::memory::measure(&programs()?, containers)?,
         Command::Matcher {
             rounds,
             repeat,
@@ -91,4 +118,11 @@ fn project() -> Result<PathBuf> {
         .find(|directory| directory.join("integration/vm/run").is_file())
         .map(PathBuf::from)
         .with_context(|| format!("{} is not inside the project", here.display()))
+}
+
+/// What the measurements on this machine run; from then on in a mount namespace of their own.
+fn programs() -> Result<node::Programs> {
+    let programs = node::Programs::of(&project()?)?;
+    isolation::enter()?;
+    Ok(programs)
 }

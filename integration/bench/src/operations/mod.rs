@@ -15,7 +15,7 @@ use crate::rules::Likeness;
 use measure::Counts;
 
 /// What a process says that waits to be bound.
-const READY: &str = "ready";
+pub const READY: &str = "ready";
 /// In emulation, with every instruction counted, and on a busy machine.
 const TIMEOUT_SECONDS: u32 = 900;
 
