@@ -86,7 +86,7 @@ fn main() -> Result<ExitCode> {
         Command::Operations { kernel } => operations::measure(&project()?, &kernel)?,
         Command::Startup { pairs, directory } => {
             node::startup::measure(&programs()?, pairs, &directory)?
-        },
+        }
         Command::Hook { runs } => node::hook::measure(&programs()?, runs)?,
         Command::Memory { containers } => node::memory::measure(&programs()?, containers)?,
         Command::Matcher {

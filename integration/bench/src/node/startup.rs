@@ -23,7 +23,8 @@ const WARM_UP: usize = 3;
 pub fn measure(programs: &Programs, count: usize, place: &Path) -> Result<Section> {
     let directory = tempfile::tempdir_in(place).context("making a directory")?;
     let at = |name: &str| directory.path().join(name);
-    let start = |name, nri| Containerd::start(&programs.containerd, &at(name), &programs.images, nri);
+    let start =
+        |name, nri| Containerd::start(&programs.containerd, &at(name), &programs.images, nri);
     let plain = start("without", false)?;
     let plugged = start("with", true)?;
     let daemon = Daemon::start(programs, &plugged, &at("daemon"), &pods::policy("Seccomp"))?;
@@ -51,10 +52,16 @@ async fn by_turns(plain: &Containerd, plugged: &Containerd, count: usize) -> Res
         // Who is first has the colder machine.
         let pair = if number % 2 == 0 {
             let without = without.add_container().await?;
-            Pair { without, with: with.add_container().await? }
+            Pair {
+                without,
+                with: with.add_container().await?,
+            }
         } else {
             let with = with.add_container().await?;
-            Pair { without: without.add_container().await?, with }
+            Pair {
+                without: without.add_container().await?,
+                with,
+            }
         };
         if number >= WARM_UP {
             pairs.push(pair);
@@ -83,16 +90,44 @@ fn section(pairs: &[Pair], place: &Path, attached: bool, binding: f64) -> Sectio
     ];
     let row = |name: &str, value| Figure::new(name, value, Unit::Milliseconds);
     let figures = vec![
-        row("without plugin and hook, median", median(of(|pair| milliseconds(pair.without.total())))),
-        row("with plugin and hook, median", median(of(|pair| milliseconds(pair.with.total())))),
-        row("added to create, median", median(of(|pair| milliseconds(pair.with.create) - milliseconds(pair.without.create)))),
-        row("added to start, median", median(of(|pair| milliseconds(pair.with.start) - milliseconds(pair.without.start)))),
-        row("added to create, fastest tenths compared", fastest_tenth(of(|pair| milliseconds(pair.with.create))) - fastest_tenth(of(|pair| milliseconds(pair.without.create)))),
-        row("added to start, fastest tenths compared", fastest_tenth(of(|pair| milliseconds(pair.with.start))) - fastest_tenth(of(|pair| milliseconds(pair.without.start)))),
+        row(
+            "without plugin and hook, median",
+            median(of(|pair| milliseconds(pair.without.total()))),
+        ),
+        row(
+            "with plugin and hook, median",
+            median(of(|pair| milliseconds(pair.with.total()))),
+        ),
+        row(
+            "added to create, median",
+            median(of(|pair| {
+                milliseconds(pair.with.create) - milliseconds(pair.without.create)
+            })),
+        ),
+        row(
+            "added to start, median",
+            median(of(|pair| {
+                milliseconds(pair.with.start) - milliseconds(pair.without.start)
+            })),
+        ),
+        row(
+            "added to create, fastest tenths compared",
+            fastest_tenth(of(|pair| milliseconds(pair.with.create)))
+                - fastest_tenth(of(|pair| milliseconds(pair.without.create))),
+        ),
+        row(
+            "added to start, fastest tenths compared",
+            fastest_tenth(of(|pair| milliseconds(pair.with.start)))
+                - fastest_tenth(of(|pair| milliseconds(pair.without.start))),
+        ),
         row("binding in the BPF maps", binding),
         row("added to create and start", median(added) + binding).target(5.0),
     ];
-    Section { title: "Start of a container, natively".to_owned(), notes, figures }
+    Section {
+        title: "Start of a container, natively".to_owned(),
+        notes,
+        figures,
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -118,7 +118,7 @@ pub struct Daemon {
 }
 
 /// Start, and connection to containerd, in emulation.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 impl Daemon {
     /// Starts it with more flags than the runner's own, and waits until it works.
