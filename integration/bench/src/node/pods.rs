@@ -18,8 +18,7 @@ const MOST_SHARES: i64 = 262_144;
 /// Below the root of each control group hierarchy.
 const CGROUP: &str = "/varmor-bench";
 
-/// The policy of the measurements: the filter of containerd's default and what the bench adds, and BPF rules where the
-/// kernel takes the programs.
+/// The policy of the measurements: a seccomp filter, and BPF rules when `enforcer` names BPF.
 pub fn policy(enforcer: &str) -> String {
     let bpf = if enforcer.contains("BPF") {
         "
