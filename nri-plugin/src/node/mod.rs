@@ -6,6 +6,7 @@
 mod admit;
 mod adopt;
 mod reconcile;
+mod retire;
 mod status;
 #[cfg(test)]
 pub mod tests;
