@@ -24,7 +24,7 @@ use crate::store::{self, Compiler, Policy};
 use crate::violations::pump::Pump;
 use crate::violations::sinks::{self, Fan};
 use crate::violations::subscribers::Subscribers;
-use crate::{node_api, sd_notify};
+use crate::{memory, node_api, sd_notify};
 
 /// Name under which the plugin registers.
 const PLUGIN: &str = "varmor";
@@ -102,6 +102,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         Backoff::default(),
         stopped(&stop),
     );
+    memory::give_back();
     sd_notify::notify("READY=1");
     tracing::info!("ready");
     tokio::select! {

@@ -7,6 +7,7 @@ mod containers;
 mod counters;
 mod daemon;
 mod enforcers;
+mod memory;
 mod node;
 mod node_api;
 mod nri;

@@ -117,6 +117,14 @@ async fn ask(options: &WaitOptions) -> anyhow::Result<Verdict> {
     Ok(judge(&files, &list, status.settled))
 }
 
+/// `VarmorPolicy demo/name`; the generated `Display` is protobuf's text form.
+fn title(policy: &PolicyRef) -> String {
+    match policy.namespace.as_str() {
+        "" => format!("{} {}", policy.kind, policy.name),
+        namespace => format!("{} {namespace}/{}", policy.kind, policy.name),
+    }
+}
+
 fn policy_name(policy: &PolicyRef) -> Value {
     json!({"kind": policy.kind, "namespace": policy.namespace, "name": policy.name})
 }
@@ -205,7 +213,7 @@ fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
             });
         lines.push(format!(
             "policy {} from {}: {} as {}, {} containers",
-            *policy.policy,
+            title(&policy.policy),
             policy.source,
             enforcers.collect::<Vec<_>>().join(", "),
             policy.profile,
@@ -216,7 +224,7 @@ fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
         let policy = container
             .policy
             .as_ref()
-            .map_or("no policy".to_owned(), ToString::to_string);
+            .map_or_else(|| "no policy".to_owned(), title);
         let name = format!(
             "{}/{}/{}",
             container.namespace, container.pod, container.name
@@ -249,4 +257,47 @@ fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
         status.counters.refused_containers
     ));
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use varmor_node_api::api::{EnforcerState, PolicyStatus};
+
+    #[test]
+    fn people_read_names_and_reasons() {
+        let mut reference = PolicyRef::new();
+        (reference.kind, reference.namespace, reference.name) =
+            ("VarmorPolicy".into(), "demo".into(), "p".into());
+        let mut bpf = EnforcerState::new();
+        (bpf.enforcer, bpf.reason) = ("BPF".into(), "no BPF LSM".into());
+        let mut policy = PolicyStatus::new();
+        policy.policy = Some(reference.clone()).into();
+        (policy.source, policy.profile) = ("/d/p.yaml".into(), "varmor-demo-p".into());
+        policy.enforcers.push(bpf);
+        let mut container = ContainerStatus::new();
+        (container.namespace, container.pod, container.name) =
+            ("demo".into(), "web".into(), "c1".into());
+        container.policy = Some(reference).into();
+        container.shortfalls.push("BPF: no BPF LSM".into());
+        let status = StatusResponse {
+            containers: vec![container],
+            ..Default::default()
+        };
+        let list = ListResponse {
+            policies: vec![policy],
+            ..Default::default()
+        };
+        let text = as_text(&status, &list);
+        for line in [
+            "policy VarmorPolicy demo/p from /d/p.yaml: BPF NOT IN FORCE (no BPF LSM) as varmor-demo-p, 0 containers",
+            ": VarmorPolicy demo/p\n  BPF: no BPF LSM\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert_eq!(
+            as_json(&status, &list)["policies"][0]["enforcers"][0]["reason"],
+            "no BPF LSM"
+        );
+    }
 }

@@ -73,7 +73,6 @@ fn load(pin_dir: &Path) -> Result<(Loaded, Reader), Error> {
         violations,
         enforcer: enforcer.clone(),
     };
-    give_memory_back();
     let loaded = Loaded {
         enforcer,
         maps,
@@ -81,12 +80,6 @@ fn load(pin_dir: &Path) -> Result<(Loaded, Reader), Error> {
         emptied: Mutex::default(),
     };
     Ok((loaded, reader))
-}
-
-/// Loading reads the kernel's whole type information, some tens of MiB that glibc would keep.
-fn give_memory_back() {
-    // SAFETY: takes a number and touches only free memory.
-    unsafe { libc::malloc_trim(0) };
 }
 
 impl Loaded {
