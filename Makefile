@@ -24,7 +24,7 @@ deps: ## installs the Debian packages and cargo tools that are missing (root)
 	@integration/deps
 
 build: deps ## builds everything, the hook and the probe statically
-	cargo build --release --workspace
+	cargo build --release --workspace --bins --example smoke
 	$(STATIC_BUILD)
 	@integration/payload
 

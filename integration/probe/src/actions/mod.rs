@@ -1,5 +1,6 @@
 //! Every action, by subject.
 
+mod bpf;
 mod capabilities;
 mod exec;
 mod files;
@@ -20,6 +21,7 @@ pub fn all() -> impl Iterator<Item = &'static Action> {
         processes::ACTIONS,
         capabilities::ACTIONS,
         uring::ACTIONS,
+        bpf::ACTIONS,
     ]
     .into_iter()
     .flatten()
