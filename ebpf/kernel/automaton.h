@@ -1,81 +1,127 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Walking an automaton over a path: forward from the root's '/', or backward from the leaf's last byte. Both stop at
- * the dead state, so a path that no rule is about is hardly read.
+ * the dead state, so of a path that no rule is about hardly a name is read.
  *
- * One component is one call of a global function, which the verifier checks once per program however many walks the
- * program has. Global functions of kernel 5.10 take numbers only, so a step finds the automaton by its key again.
+ * One call of a global function takes the walk RUN_BYTES further, which is as far as most paths need: the verifier
+ * checks it once per program, however many walks the program has. Global functions of kernel 5.10 take numbers only, so
+ * a call finds the automaton by its key, and where it left off is in scratch.
  */
 #pragma once
-#include "scratch.h"
+#include "path.h"
 
 #define NO_STATE 0xffffffffU
 #define FORWARD 0
 #define BACKWARD 1
-#define COMPONENT_MAX 256
+#define TEXT 2 /* forward, over pieces of the slot's text */
+#define TEXT_PIECE 128
+#define RUN_BYTES 96
 
-/* Low to high: deny, audit, allow, ancestors. All ones: the automaton is missing. */
+/* How a run ended. */
+enum { RUN_DEAD = 1, RUN_OVER, RUN_FURTHER, RUN_FAILED };
+
+/* Low to high: deny, audit, allow, ancestors. All ones: the automaton is missing, or a name could not be read. */
 #define NO_VERDICT (~0ULL)
 
-#define DEFINE_AUTOMATON(class, transitions)                                                                           \
-	static __always_inline struct automaton_##class *find_##class(u64 key)                                        \
-	{                                                                                                              \
-		u32 zero = 0;                                                                                          \
-		void *inner = bpf_map_lookup_elem(&automata_##class, &key);                                            \
-		return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;                                               \
-	}                                                                                                              \
-                                                                                                                       \
-	/* The state after `length` bytes of chunks from `start` on, or downwards from its end. */                     \
-	__noinline u32 step_##class(u64 key, u32 slot, u32 state, u32 start, u32 length_and_direction)                \
-	{                                                                                                              \
-		struct scratch *s = scratch_of(slot);                                                                  \
-		struct automaton_##class *a = find_##class(key);                                                       \
-		if (!s || !a)                                                                                          \
-			return NO_STATE;                                                                               \
-		u64 length = length_and_direction >> 1;                                                                \
-		u64 back = length_and_direction & 1;                                                                   \
-		u64 shift = a->head.shift & 15;                                                                        \
-		u64 at = start, move = 1, now = state;                                                                 \
-		if (back) {                                                                                            \
-			at += length - 1;                                                                              \
-			move = -1ULL;                                                                                  \
-		}                                                                                                      \
-		for (u32 i = 0; i < COMPONENT_MAX; i++) {                                                              \
-			if (i >= length)                                                                               \
-				break;                                                                                 \
-			u64 k = at;                                                                                    \
-			OPAQUE(k);                                                                                     \
-			k &= PATH_BYTES - 1;                                                                           \
-			u64 next = (now << shift) | a->head.classes[s->chunks[k]];                                     \
-			OPAQUE(next);                                                                                  \
-			next &= (transitions)-1;                                                                       \
-			now = a->next[next];                                                                           \
-			if (!now)                                                                                      \
-				break;                                                                                 \
-			at += move;                                                                                    \
-		}                                                                                                      \
-		return now;                                                                                            \
-	}                                                                                                              \
-                                                                                                                       \
-	__noinline u32 start_##class(u64 key)                                                                          \
-	{                                                                                                              \
-		struct automaton_##class *a = find_##class(key);                                                       \
-		return a ? a->head.start : NO_STATE;                                                                   \
-	}                                                                                                              \
-                                                                                                                       \
-	__noinline u64 verdict_##class(u64 key, u32 state)                                                             \
-	{                                                                                                              \
-		struct automaton_##class *a = find_##class(key);                                                       \
-		if (!a)                                                                                                \
-			return NO_VERDICT;                                                                             \
-		u64 row = state;                                                                                       \
-		OPAQUE(row);                                                                                           \
-		row &= STATES(transitions) - 1;                                                                        \
-		u64 index = a->accept[row];                                                                            \
-		OPAQUE(index);                                                                                         \
-		index &= VERDICTS(transitions) - 1;                                                                    \
-		struct verdict *v = &a->verdicts[index];                                                               \
-		return (u64)v->deny | (u64)v->audit << 16 | (u64)v->allow << 32 | (u64)v->ancestors << 48;             \
+/*
+ * Puts what the entry at which the walk is stands for into the slot's component. 0, or how the run ends. Position and
+ * number of the bytes to be read are left in scratch: read from there they are plain numbers to the verifier, so that
+ * all rounds of the loop over them are alike.
+ */
+__noinline u32 load_entry(u32 slot, u32 direction)
+{
+	struct scratch *s = scratch_of(slot);
+	if (!s)
+		return RUN_FAILED;
+	u64 n = *(volatile u32 *)&s->at_entry, count = *(volatile u32 *)&s->count;
+	u32 length;
+	if (n >= count)
+		return RUN_OVER;
+	if (direction == TEXT) {
+		u64 from = n * TEXT_PIECE;
+		OPAQUE(from);
+		if (from > CHUNK_BYTES - TEXT_PIECE)
+			return RUN_FAILED;
+		u64 left = *(volatile u32 *)&s->text_length - from;
+		if (left > TEXT_PIECE)
+			left = TEXT_PIECE;
+		OPAQUE(left);
+		left &= 255;
+		if (bpf_probe_read_kernel(&s->component[NAME_OFFSET - 1], left, &s->text[from]))
+			return RUN_FAILED;
+		length = left;
+	} else {
+		u64 k = direction == FORWARD ? count - 1 - n : n;
+		OPAQUE(k);
+		length = read_component(s, s->entry[k & (COMPONENTS - 1)]);
+	}
+	u32 done = *(volatile u32 *)&s->at_byte;
+	if (done >= length)
+		return RUN_FAILED;
+	s->left = length - done;
+	s->move = direction == BACKWARD ? -1 : 1;
+	s->at = direction == BACKWARD ? NAME_OFFSET - 2 + length - done : NAME_OFFSET - 1 + done;
+	return 0;
+}
+
+#define DEFINE_AUTOMATON(class, transitions)										\
+	static __always_inline struct automaton_##class *find_##class(u64 key)						\
+	{														\
+		u32 zero = 0;												\
+		void *inner = bpf_map_lookup_elem(&automata_##class, &key);						\
+		return inner ? bpf_map_lookup_elem(inner, &zero) : NULL;						\
+	}														\
+															\
+	__noinline u32 run_##class(u64 key, u32 slot, u32 direction)							\
+	{														\
+		struct scratch *s = scratch_of(slot);									\
+		struct automaton_##class *a = find_##class(key);							\
+		if (!s || !a)												\
+			return RUN_FAILED;										\
+		u64 shift = a->head.shift & 15;										\
+		u64 now = *(volatile u32 *)&s->state;									\
+		if (now == NO_STATE)											\
+			now = a->head.start;										\
+		u32 ends = load_entry(slot, direction);									\
+		if (ends)												\
+			goto over;											\
+		u64 at = *(volatile u32 *)&s->at, left = *(volatile u32 *)&s->left;					\
+		u64 move = *(volatile s32 *)&s->move;									\
+		at &= COMPONENT_BYTES - 1;										\
+		for (u32 i = 0; i < RUN_BYTES; i++) {									\
+			u64 next = (now << shift) | a->head.classes[s->component[at]];					\
+			OPAQUE(next);											\
+			next &= (transitions)-1;									\
+			now = a->next[next];										\
+			if (!now)											\
+				return RUN_DEAD;									\
+			at += move;											\
+			left--;												\
+			if (!left) {											\
+				s->at_byte = 0;										\
+				s->at_entry += 1;									\
+				ends = load_entry(slot, direction);							\
+				if (ends)										\
+					goto over;									\
+				at = *(volatile u32 *)&s->at;								\
+				left = *(volatile u32 *)&s->left;							\
+			}												\
+			/* The same range on both ways here: else the verifier would follow each of them to the end. */\
+			OPAQUE(at);											\
+			at &= COMPONENT_BYTES - 1;									\
+		}													\
+		s->state = now;												\
+		s->at_byte += *(volatile u32 *)&s->left - left;								\
+		return RUN_FURTHER;											\
+	over:;														\
+		u64 row = now;												\
+		OPAQUE(row);												\
+		row &= STATES(transitions) - 1;										\
+		u64 index = a->accept[row];										\
+		OPAQUE(index);												\
+		index &= VERDICTS(transitions) - 1;									\
+		s->verdict = *(volatile u64 *)&a->verdicts[index];							\
+		return ends;												\
 	}
 DEFINE_AUTOMATON(s, TRANSITIONS_S)
 DEFINE_AUTOMATON(m, TRANSITIONS_M)
@@ -83,85 +129,50 @@ DEFINE_AUTOMATON(l, TRANSITIONS_L)
 DEFINE_AUTOMATON(xl, TRANSITIONS_XL)
 
 /* A function of its own: inlined in a loop, the verifier would follow the loop once for each class it may be in. */
-__noinline u32 start_state(u64 key, u32 class)
+__noinline u32 run(u64 key, u32 class, u32 slot, u32 direction)
 {
 	if (class == AUTOMATON_S)
-		return start_s(key);
+		return run_s(key, slot, direction);
 	if (class == AUTOMATON_M)
-		return start_m(key);
+		return run_m(key, slot, direction);
 	if (class == AUTOMATON_L)
-		return start_l(key);
-	return start_xl(key);
+		return run_l(key, slot, direction);
+	return run_xl(key, slot, direction);
 }
 
-/* What to do in a step, in one argument, since a function has five at most. */
-#define SHAPE(length, class, direction) ((length) << 8 | (class) << 1 | (direction))
+/* As many as the longest path needs: COMPONENTS of COMPONENT_MAX bytes. */
+#define RUNS (COMPONENTS * COMPONENT_MAX / RUN_BYTES + 1)
 
-__noinline u32 step(u64 key, u32 slot, u32 state, u32 start, u32 shape)
-{
-	u32 class = shape >> 1 & 127;
-	u32 length_and_direction = shape >> 8 << 1 | (shape & 1);
-	if (class == AUTOMATON_S)
-		return step_s(key, slot, state, start, length_and_direction);
-	if (class == AUTOMATON_M)
-		return step_m(key, slot, state, start, length_and_direction);
-	if (class == AUTOMATON_L)
-		return step_l(key, slot, state, start, length_and_direction);
-	return step_xl(key, slot, state, start, length_and_direction);
-}
-
-__noinline u64 verdict_at(u64 key, u32 class, u32 state)
-{
-	if (class == AUTOMATON_S)
-		return verdict_s(key, state);
-	if (class == AUTOMATON_M)
-		return verdict_m(key, state);
-	if (class == AUTOMATON_L)
-		return verdict_l(key, state);
-	return verdict_xl(key, state);
-}
-
-/* What the rules of one automaton say of the path in `slot`. */
+/* What the rules of one automaton say of the path, or text, in the slot. */
 __noinline u64 match_path(u64 key, u32 class, u32 slot, u32 direction)
 {
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return NO_VERDICT;
-	u32 state = start_state(key, class);
-	u64 components = s->count;
-	for (u32 i = 0; i < COMPONENTS; i++) {
-		if (i >= components || !state || state == NO_STATE)
-			break;
-		u64 c = direction == FORWARD ? components - 1 - i : i;
-		OPAQUE(c);
-		c &= COMPONENTS - 1;
-		state = step(key, slot, state, s->start[c], SHAPE((u32)s->length[c], class, direction));
+	*(volatile u32 *)&s->state = NO_STATE;
+	*(volatile u32 *)&s->at_entry = 0;
+	*(volatile u32 *)&s->at_byte = 0;
+	for (u32 i = 0; i < RUNS; i++) {
+		u32 ended = run(key, class, slot, direction);
+		if (ended == RUN_FURTHER)
+			continue;
+		if (ended == RUN_DEAD)
+			return 0;
+		if (ended == RUN_OVER)
+			return *(volatile u64 *)&s->verdict;
+		break;
 	}
-	if (state == NO_STATE) {
-		count(COUNTER_NO_AUTOMATON);
-		return NO_VERDICT;
-	}
-	return state ? verdict_at(key, class, state) : 0;
+	count(COUNTER_NO_AUTOMATON);
+	return NO_VERDICT;
 }
 
-#define TEXT_PARTS 18 /* of COMPONENT_MAX bytes: a path and what comes before it */
-
-/* As match_path, for `length` bytes at the start of chunks, forward. */
-__noinline u64 match_text(u64 key, u32 class, u32 slot, u32 length)
+/* As match_path, for the first `length` bytes of the slot's text. */
+static __always_inline u64 match_text(u64 key, u32 class, u32 slot, u32 length)
 {
-	u32 state = start_state(key, class);
-	for (u32 i = 0; i < TEXT_PARTS; i++) {
-		u32 at = i * COMPONENT_MAX;
-		if (at >= length || !state || state == NO_STATE)
-			break;
-		u32 part = length - at;
-		if (part > COMPONENT_MAX)
-			part = COMPONENT_MAX;
-		state = step(key, slot, state, at, SHAPE(part, class, FORWARD));
-	}
-	if (state == NO_STATE) {
-		count(COUNTER_NO_AUTOMATON);
+	struct scratch *s = scratch_of(slot);
+	if (!s)
 		return NO_VERDICT;
-	}
-	return state ? verdict_at(key, class, state) : 0;
+	s->text_length = length;
+	s->count = (length + TEXT_PIECE - 1) / TEXT_PIECE;
+	return match_path(key, class, slot, TEXT);
 }

@@ -118,7 +118,7 @@ int BPF_PROG(inode_setattr, struct dentry *dentry, struct iattr *attr)
 	struct vfsmount *root = BPF_CORE_READ(task, fs, root.mnt);
 	if (BPF_CORE_READ(root, mnt_sb) != BPF_CORE_READ(dentry, d_sb))
 		return 0;
-	return judge_path(mark, dentry, root, PERM_WRITE, OP_CHOWN);
+	return judge_path_at(mark, dentry, root, PERM_WRITE, OP_CHOWN);
 }
 
 SEC("lsm/path_link")
@@ -172,7 +172,7 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *area, unsigned long reqprot, 
 	/* A mapping of overlayfs is one of the layer's file, which from kernel 6.8 on tells the path it was opened by. */
 	struct backing_file *backing = (void *)file;
 	if (BPF_CORE_READ(file, f_mode) & FMODE_NOACCOUNT && bpf_core_field_exists(backing->user_path))
-		return judge_path(mark, BPF_CORE_READ(backing, user_path.dentry), BPF_CORE_READ(backing, user_path.mnt),
+		return judge_path_at(mark, BPF_CORE_READ(backing, user_path.dentry), BPF_CORE_READ(backing, user_path.mnt),
 				  PERM_EXEC, OP_MMAP);
-	return judge_path(mark, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), PERM_EXEC, OP_MMAP);
+	return judge_path_at(mark, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), PERM_EXEC, OP_MMAP);
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Whether a subject may do something to a path. Every file hook ends here. */
 #pragma once
-#include "automaton.h"
-#include "path.h"
 #include "report.h"
 
 #define PERM_READ 1
@@ -114,7 +112,7 @@ __noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op, u64 owner)
  * Judges one path from a hook: `mark` is that of the current task, not 0. A check that was disturbed is done again; a
  * second disturbance within microseconds is no accident and is refused.
  */
-static __always_inline int judge_path(u64 mark, const struct dentry *dentry, const struct vfsmount *mount, u32 wanted, u32 op)
+static __always_inline int judge_one(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op, bool typed)
 {
 	u32 slot = slot_of_current();
 	struct scratch *s = scratch_of(slot);
@@ -125,6 +123,8 @@ static __always_inline int judge_path(u64 mark, const struct dentry *dentry, con
 		*(volatile u64 *)&s->owner = owner;
 		*(volatile u64 *)&s->dentry = (u64)dentry;
 		*(volatile u64 *)&s->mount = (u64)mount;
+		if (typed)
+			climb(s, dentry, mount);
 		int result = judge(mark, slot, wanted, op, owner);
 		if (result == 0)
 			return 0;
@@ -132,4 +132,16 @@ static __always_inline int judge_path(u64 mark, const struct dentry *dentry, con
 			break;
 	}
 	return -EPERM;
+}
+
+/* For pointers that the verifier follows: a hook's arguments and what is read through them. */
+static __always_inline int judge_path(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
+{
+	return judge_one(mark, dentry, mount, wanted, op, true);
+}
+
+/* For pointers that are numbers to the verifier. */
+static __always_inline int judge_path_at(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
+{
+	return judge_one(mark, dentry, mount, wanted, op, false);
 }

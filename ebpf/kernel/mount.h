@@ -18,7 +18,7 @@
 #define MOUNT_NEW 0x80000000U
 #define FSTYPE_MAX 64
 
-/* The text is at the start of the slot's chunks, `length` bytes of it. */
+/* The text is at the start of the slot's text, `length` bytes of it. */
 __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 {
 	struct profile *p = NULL;
@@ -55,7 +55,7 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 			if (n > TEXT_MAX)
 				n = TEXT_MAX;
 			r->violation.permissions = flags;
-			if (!bpf_probe_read_kernel(r->text, n, s->chunks))
+			if (!bpf_probe_read_kernel(r->text, n, s->text))
 				r->violation.text_length = n;
 			send_report(r);
 		}
@@ -63,7 +63,7 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 	return refuses(p, deny) ? -EPERM : 0;
 }
 
-/* Puts "fstype NUL source" into the slot's chunks; the strings are kernel memory, or 0 for "none" and nothing. */
+/* Puts "fstype NUL source" into the slot's text; the strings are kernel memory, or 0 for "none" and nothing. */
 __noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 {
 	struct scratch *s = scratch_of(slot);
@@ -72,16 +72,16 @@ __noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 	*(volatile u64 *)&s->owner = owner;
 	long n = 0;
 	if (fstype)
-		n = bpf_probe_read_kernel_str(s->chunks, FSTYPE_MAX, (void *)fstype);
+		n = bpf_probe_read_kernel_str(s->text, FSTYPE_MAX, (void *)fstype);
 	if (n <= 0) {
-		__builtin_memcpy(s->chunks, "none", 5);
+		__builtin_memcpy(s->text, "none", 5);
 		n = 5;
 	}
 	u64 at = n;
 	OPAQUE(at);
 	if (at > FSTYPE_MAX)
 		return 0;
-	long m = source ? bpf_probe_read_kernel_str(&s->chunks[at], 4096, (void *)source) : 1;
+	long m = source ? bpf_probe_read_kernel_str(&s->text[at], 4096, (void *)source) : 1;
 	if (m <= 0)
 		m = 1;
 	return at + m - 1; /* without the source's NUL */
@@ -98,7 +98,7 @@ static __always_inline int judge_mount_strings(u64 mark, u64 fstype, u64 source,
 }
 
 /*
- * Puts "none NUL path" into the slot's chunks, of the path that scratch names. An operation on a tree that has no path
+ * Puts "none NUL path" into the slot's text, of the path that scratch names. An operation on a tree that has no path
  * in the namespace has an empty source.
  */
 __noinline int mount_path(u32 slot)
@@ -110,11 +110,11 @@ __noinline int mount_path(u32 slot)
 	u64 n = 0;
 	if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) == PATH_OK && write_path(slot) == 0)
 		n = *(volatile u32 *)&r->violation.text_length;
-	__builtin_memcpy(s->chunks, "none", 5);
+	__builtin_memcpy(s->text, "none", 5);
 	OPAQUE(n);
 	if (n > TEXT_MAX)
 		return 0;
-	if (bpf_probe_read_kernel(&s->chunks[5], n, r->text))
+	if (bpf_probe_read_kernel(&s->text[5], n, r->text))
 		return 0;
 	return 5 + n;
 }

@@ -221,7 +221,7 @@ static __always_inline int judge_unix(u64 mark, struct sock *peer)
 	struct dentry *dentry = BPF_CORE_READ(u, path.dentry);
 	if (!dentry)
 		return 0;
-	return judge_path(mark, dentry, BPF_CORE_READ(u, path.mnt), PERM_WRITE, OP_UNIX);
+	return judge_path_at(mark, dentry, BPF_CORE_READ(u, path.mnt), PERM_WRITE, OP_UNIX);
 }
 
 SEC("lsm/unix_stream_connect")

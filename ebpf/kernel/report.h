@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Telling user space what was refused or is to be reported. A full ring buffer loses the event and counts it. */
 #pragma once
-#include "scratch.h"
-#include "subject.h"
+#include "automaton.h"
 
 /* Fills what every event has; the caller fills the rest and sends it. */
 static __always_inline struct report *begin_report(u32 slot, u64 mark, struct profile *profile, u8 type, u8 op, u8 action)
@@ -46,31 +45,30 @@ static __always_inline void send_report(struct report *r)
 		count(COUNTER_EVENTS_LOST);
 }
 
-/* Puts the path that was read into scratch into the report, the root first. */
+/* Puts the path whose entries are in scratch into the report, the root first. */
 __noinline int write_path(u32 slot)
 {
 	struct scratch *s = scratch_of(slot);
 	struct report *r = report_of(slot);
 	if (!s || !r)
 		return -1;
-	u64 components = s->count, to = 0;
+	u32 components = *(volatile u32 *)&s->count;
+	u64 to = 0;
+	s->at_byte = 0;
 	for (u32 i = 0; i < COMPONENTS; i++) {
-		if (i >= components)
+		if (i >= components || to > TEXT_MAX - 1)
 			break;
-		u64 c = components - 1 - i;
-		OPAQUE(c);
-		c &= COMPONENTS - 1;
-		u64 from = s->start[c], length = s->length[c];
-		OPAQUE(from);
+		s->at_entry = i;
+		if (load_entry(slot, FORWARD))
+			break;
+		u64 length = *(volatile u32 *)&s->left;
 		OPAQUE(length);
-		if (from > PATH_BYTES - COMPONENT_MAX || length > COMPONENT_MAX)
-			break;
-		if (to > TEXT_MAX - 1)
+		if (!length || length > COMPONENT_MAX)
 			break;
 		u64 at = to;
 		OPAQUE(at);
 		at &= TEXT_MAX - 1;
-		if (bpf_probe_read_kernel(&r->text[at], length, &s->chunks[from]))
+		if (bpf_probe_read_kernel(&r->text[at], length, &s->component[NAME_OFFSET - 1]))
 			break;
 		to += length;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Working memory of one check: the path's components as they were read, and the report being written.
+ * Working memory of one check: the directory entries of the path, and the report being written.
  *
  * It is per CPU, but a program can be preempted by another task's on the same CPU. Four slots, chosen by the thread's
  * id, make a clash rare; the owner's token, written at the start and compared at the end, makes it visible, and the
@@ -10,8 +10,26 @@
 #include "maps.h"
 
 #define SLOTS 4
-#define PATH_BYTES 16384
 #define COMPONENTS 128
+#define NAME_MAX 255
+#define COMPONENT_MAX 256 /* '/' and a name */
+
+/* d_parent to d_iname of struct dentry, which are neighbours in every kernel from 5.10 to 7.2. */
+struct dentry_chunk {
+	u64 parent;
+	u32 hash;
+	u32 length;
+	u64 name;
+	u64 inode; /* its last byte becomes the '/' before the name */
+	u8 short_name[40];
+};
+#define NAME_OFFSET 32
+
+/* One component: its entry as it was read; a name that is longer than the entry's own room follows the '/' too. */
+#define COMPONENT_BYTES 512
+
+/* Text that is no path of directory entries: a mount's file system type and source. */
+#define CHUNK_BYTES 8192
 
 struct scratch {
 	u64 owner;
@@ -21,14 +39,26 @@ struct scratch {
 	u64 mount;
 	u64 other_dentry;
 	u64 other_mount;
-	u32 count; /* components */
-	u32 used;  /* bytes of chunks */
+	u32 count; /* of entry[]: components, or pieces of text */
+	/* Where a walk of an automaton is that is not over. */
+	u32 state;
+	u32 at_entry;
+	u32 at_byte;
+	u32 at;	  /* the next byte, in component[] */
+	u32 left; /* of the entry's bytes */
+	s32 move; /* to the byte after it */
+	u32 pad;
+	u64 verdict;
+	u64 climbed_from; /* where the entries begin that the hook itself has collected; 0: none */
+	u64 climbed_to;	  /* the directory entry after them */
+	u32 climbed;	  /* how many they are */
+	u32 text_length;
 	u64 first_root;	 /* of the last walk: root of the mount that the file lives in, */
 	u64 first_super; /* its super block, */
 	u64 root_super;	 /* and that of the container's root mount */
-	u16 start[COMPONENTS]; /* component i, the leaf first: where its '/' is in chunks; the name follows */
-	u16 length[COMPONENTS]; /* of '/' and name */
-	u8 chunks[PATH_BYTES];
+	u64 entry[COMPONENTS]; /* directory entry of component i, the leaf first */
+	u8 component[COMPONENT_BYTES];
+	u8 text[CHUNK_BYTES];
 };
 
 struct report {

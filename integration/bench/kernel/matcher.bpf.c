@@ -52,12 +52,11 @@ SEC("classifier")
 int automata(void *skb)
 {
 	struct request *r = the_request();
-	struct fs_struct *fs = own_fs();
 	if (!r)
 		return -1;
-	struct dentry *dentry = BPF_CORE_READ(fs, pwd.dentry);
-	struct vfsmount *mount = BPF_CORE_READ(fs, pwd.mnt);
-	if (judge_path(r->container, dentry, mount, PERM_READ, OP_OPEN))
+	/* Pointers that the verifier follows, as those that a hook is given. */
+	struct fs_struct *fs = bpf_get_current_task_btf()->fs;
+	if (judge_path(r->container, fs->pwd.dentry, fs->pwd.mnt, PERM_READ, OP_OPEN))
 		return 1;
 	return 0;
 }
