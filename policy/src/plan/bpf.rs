@@ -24,6 +24,21 @@ pub struct BpfProfile {
     pub mounts: Option<Mounts>,
     /// Creating a user namespace (`userns_create`, kernel 6.1 and later).
     pub userns_create: Masks<bool>,
+    /// Opening a block device's special file, under whatever path and whoever made it: the inode is what is judged.
+    pub block_open: Masks<bool>,
+    /// A new mount of a file system that lives on a block device.
+    pub block_mount: Masks<bool>,
+    /// Rules for single executables and their descendants, in place of this profile's.
+    pub children: Vec<BpfChild>,
+}
+
+/// The rules for some executables and for everything that these run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BpfChild {
+    /// Absolute paths of the executables, exact; no path is in two children of a profile.
+    pub targets: Vec<String>,
+    /// The whole rule set: what holds for the container, and the rules for these executables. It has no children.
+    pub profile: BpfProfile,
 }
 
 /// What is refused and what is reported.
