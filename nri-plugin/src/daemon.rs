@@ -137,6 +137,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
 fn compiler(config: &Config) -> Arc<Compiler> {
     let settings = CompileSettings {
         cluster_namespace: config.varmor_namespace.clone(),
+        ..CompileSettings::default()
     };
     Arc::new(move |object: &varmor_policy::PolicyObject| {
         varmor_policy::validate::for_node(object).map_err(|error| error.to_string())?;

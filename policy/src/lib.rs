@@ -10,6 +10,7 @@ pub mod enforcer;
 pub mod error;
 pub mod index;
 pub mod matching;
+pub mod mount_flags;
 pub mod pattern;
 pub mod plan;
 pub mod rules;

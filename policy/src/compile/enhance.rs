@@ -1,9 +1,10 @@
 //! Mode EnhanceProtect: the rules that a policy asks for, resolved once for all enforcers.
 
 use super::effect::Effect;
+use super::{ServiceName, Settings, services, target};
 use crate::enforcer::{Enforcer, Enforcers};
 use crate::error::{Findings, suggestion};
-use crate::rules::{self, Group, Rule};
+use crate::rules::{self, BpfPart, Group, Rule};
 use crate::types::EnhanceProtect;
 
 const FIELD: &str = "spec.policy.enhanceProtect";
@@ -12,6 +13,8 @@ const FIELD: &str = "spec.policy.enhanceProtect";
 pub(crate) struct Enhance<'a> {
     pub(crate) settings: &'a EnhanceProtect,
     pub(crate) enforcers: Enforcers,
+    /// What the cluster and the node fix.
+    pub(crate) fixed: &'a Settings,
     /// What base and built-in rules do.
     pub(crate) effect: Effect,
     /// Rules for the whole container, in the order hardening, attack, vulnerability; each once.
@@ -24,11 +27,13 @@ impl<'a> Enhance<'a> {
     pub(crate) fn new(
         settings: &'a EnhanceProtect,
         enforcers: Enforcers,
+        fixed: &'a Settings,
         findings: &mut Findings,
     ) -> Self {
         let mut enhance = Self {
             settings,
             enforcers,
+            fixed,
             effect: Effect::of(settings),
             global: Vec::new(),
             targeted: Vec::new(),
@@ -52,8 +57,7 @@ impl<'a> Enhance<'a> {
                 }
                 let field = format!("{field}.rules[{position}]");
                 let targeted = !entry.targets.is_empty();
-                if let Some(rule) =
-                    lookup(Group::Attack, name, enforcers, targeted, &field, findings)
+                if let Some(rule) = enhance.lookup(Group::Attack, name, targeted, &field, findings)
                 {
                     push_once(
                         if targeted {
@@ -65,10 +69,9 @@ impl<'a> Enhance<'a> {
                     );
                 }
             }
-            if !entry.targets.is_empty() {
-                enhance
-                    .targeted
-                    .push((rules, &entry.targets, format!("{field}.targets")));
+            let field = format!("{field}.targets");
+            if target::check(&entry.targets, &field, findings) && !entry.targets.is_empty() {
+                enhance.targeted.push((rules, &entry.targets, field));
             }
         }
         enhance.lookup_all(
@@ -86,7 +89,7 @@ impl<'a> Enhance<'a> {
                 break;
             }
             let field = format!("{FIELD}.{}[{index}]", group.field());
-            if let Some(rule) = lookup(group, name, self.enforcers, false, &field, findings) {
+            if let Some(rule) = self.lookup(group, name, false, &field, findings) {
                 push_once(&mut self.global, rule);
             }
         }
@@ -130,74 +133,88 @@ impl<'a> Enhance<'a> {
             );
         }
     }
+
+    /// Looks a rule up and checks that one of the chosen enforcers does something for it.
+    fn lookup(
+        &self,
+        group: Group,
+        name: &str,
+        targeted: bool,
+        field: &str,
+        findings: &mut Findings,
+    ) -> Option<&'static Rule> {
+        let found = find(group, name).and_then(|rule| {
+            self.able(rule, name, targeted)?;
+            self.resolved(rule, name)?;
+            Ok(rule)
+        });
+        found.map_err(|message| findings.add(field, message)).ok()
+    }
+
+    /// Whether the policy's enforcers can hold a rule, for the whole container or for single executables.
+    fn able(&self, rule: &Rule, name: &str, targeted: bool) -> Result<(), String> {
+        let able = rule.enforcers();
+        let able_here = able.iter().filter(|e| !targeted || *e != Enforcer::Seccomp);
+        let able_here: Enforcers = able_here.collect();
+        if able_here.iter().any(|e| self.enforcers.contains(e)) {
+            return Ok(());
+        }
+        if able_here.is_empty() {
+            return Err(format!(
+                "only seccomp can hold `{name}`, and a filter holds the whole container; leave `targets` out"
+            ));
+        }
+        let names: Vec<_> = able_here.iter().map(Enforcer::name).collect();
+        let whom = if targeted {
+            " for single executables"
+        } else {
+            ""
+        };
+        Err(format!(
+            "`{}` cannot enforce `{name}`{whom}; add {} to spec.policy.enforcer",
+            self.enforcers,
+            names.join(" or ")
+        ))
+    }
+
+    /// Whether the services that a rule names have been looked up.
+    fn resolved(&self, rule: &Rule, name: &str) -> Result<(), String> {
+        for part in rule.bpf {
+            if let BpfPart::Service {
+                namespace,
+                name: service,
+            } = part
+            {
+                let service = ServiceName::new(*namespace, *service);
+                if !self.fixed.services.contains_key(&service) {
+                    return Err(format!("`{name}` {}", services::unresolved(&service)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn find(group: Group, name: &str) -> Result<&'static Rule, String> {
+    let Some(rule) = rules::find(name) else {
+        let names = rules::all()
+            .flat_map(|rule| [rule.name].into_iter().chain(rule.aliases.iter().copied()));
+        return Err(format!(
+            "there is no rule `{name}`{}",
+            suggestion(&rules::canonical(name), names)
+        ));
+    };
+    if rule.group != group {
+        return Err(format!(
+            "`{name}` belongs into {}; move it there",
+            rule.group.field()
+        ));
+    }
+    Ok(rule)
 }
 
 fn push_once(rules: &mut Vec<&'static Rule>, rule: &'static Rule) {
     if !rules.iter().any(|other| std::ptr::eq(*other, rule)) {
         rules.push(rule);
     }
-}
-
-/// Looks a rule up and checks that one of the chosen enforcers does something for it.
-fn lookup(
-    group: Group,
-    name: &str,
-    enforcers: Enforcers,
-    targeted: bool,
-    field: &str,
-    findings: &mut Findings,
-) -> Option<&'static Rule> {
-    let Some(rule) = rules::find(name) else {
-        let names = rules::all()
-            .flat_map(|rule| [rule.name].into_iter().chain(rule.aliases.iter().copied()));
-        findings.add(
-            field,
-            format!(
-                "there is no rule `{name}`{}",
-                suggestion(&rules::canonical(name), names)
-            ),
-        );
-        return None;
-    };
-    if rule.group != group {
-        findings.add(
-            field,
-            format!(
-                "`{name}` belongs into {}; move it there",
-                rule.group.field()
-            ),
-        );
-        return None;
-    }
-    if targeted && (rule.apparmor.is_empty() || !enforcers.contains(Enforcer::AppArmor)) {
-        findings.add(
-            field,
-            if rule.apparmor.is_empty() {
-                format!("AppArmor can do nothing for `{name}`, and only AppArmor holds single executables; leave `targets` out")
-            } else {
-                format!("only AppArmor holds single executables; add AppArmor to the enforcer `{enforcers}` or leave `targets` out")
-            },
-        );
-        return None;
-    }
-    let able: Enforcers = [
-        (Enforcer::AppArmor, !rule.apparmor.is_empty()),
-        (Enforcer::Bpf, !rule.bpf.is_empty()),
-        (Enforcer::Seccomp, !rule.seccomp.is_empty()),
-    ]
-    .into_iter()
-    .filter_map(|(enforcer, able)| able.then_some(enforcer))
-    .collect();
-    if !able.iter().any(|enforcer| enforcers.contains(enforcer)) {
-        let able: Vec<_> = able.iter().map(Enforcer::name).collect();
-        findings.add(
-            field,
-            format!(
-                "`{enforcers}` cannot enforce `{name}`; add {} to spec.policy.enforcer",
-                able.join(" or ")
-            ),
-        );
-        return None;
-    }
-    Some(rule)
 }

@@ -6,6 +6,8 @@ mod effect;
 mod enhance;
 pub mod profile_name;
 mod seccomp;
+mod services;
+mod target;
 
 use crate::enforcer::{Enforcer, Enforcers};
 use crate::error::{Findings, PolicyError};
@@ -14,18 +16,33 @@ use crate::types::PolicyObject;
 use crate::validate;
 use effect::Effect;
 use enhance::Enhance;
+pub use services::{ServiceAddress, ServiceAddresses, ServiceName};
+use std::collections::BTreeSet;
 
-/// What a cluster fixes for all its policies.
+/// What a cluster and a node fix for all their policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The namespace that cluster policies' profiles are named after; vArmor's own namespace.
     pub cluster_namespace: String,
+    /// The node's disks and their partitions, as /proc/partitions names them (`sda1`); names for which
+    /// [`is_disk_name`] does not hold are left out.
+    pub disk_devices: BTreeSet<String>,
+    /// Services that rules name.
+    pub services: ServiceAddresses,
+}
+
+/// Whether a name of /proc/partitions can stand in an AppArmor profile as it is.
+pub fn is_disk_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_!.-".contains(&b);
+    !name.is_empty() && name.bytes().all(plain)
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             cluster_namespace: "varmor".to_owned(),
+            disk_devices: BTreeSet::new(),
+            services: ServiceAddresses::new(),
         }
     }
 }
@@ -64,8 +81,8 @@ pub fn compile(
             }
             Mode::EnhanceProtect => {
                 // Validation has reported a mode without its settings.
-                if let Some(settings) = &object.spec().policy.enhance_protect {
-                    let enhance = Enhance::new(settings, enforcers, &mut findings);
+                if let Some(rules) = &object.spec().policy.enhance_protect {
+                    let enhance = Enhance::new(rules, enforcers, settings, &mut findings);
                     enhance_protect(&mut plan, &enhance, &mut findings);
                 }
             }

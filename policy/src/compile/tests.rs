@@ -283,6 +283,7 @@ fn the_cluster_namespace_is_checked_too() {
     );
     let settings = Settings {
         cluster_namespace: "a b".to_owned(),
+        ..Settings::default()
     };
     assert!(
         compile(&object, &settings).expect_err("refused")[0]

@@ -14,7 +14,7 @@ const MAX_TARGETS: usize = 256;
 pub(super) struct PerTarget(Vec<(String, BTreeSet<String>)>);
 
 impl PerTarget {
-    /// Adds rules for executables; false when one of these is refused.
+    /// Adds rules for executables, whose paths have been checked; false when they are too many.
     pub(super) fn add(
         &mut self,
         targets: &[String],
@@ -22,7 +22,6 @@ impl PerTarget {
         rules: &[String],
         findings: &mut Findings,
     ) -> bool {
-        let mut acceptable = true;
         if targets.len() > MAX_TARGETS {
             findings.add(
                 field,
@@ -30,12 +29,7 @@ impl PerTarget {
             );
             return false;
         }
-        for (index, target) in targets.iter().enumerate() {
-            if let Err(message) = check_target(target) {
-                findings.add(format!("{field}[{index}]"), message);
-                acceptable = false;
-                continue;
-            }
+        for target in targets {
             let position = self
                 .0
                 .iter()
@@ -51,9 +45,9 @@ impl PerTarget {
                 field,
                 format!("at most {MAX_TARGETS} executables can have rules of their own"),
             );
-            acceptable = false;
+            return false;
         }
-        acceptable
+        true
     }
 
     /// One child for all the executables with equal rules.
@@ -71,24 +65,6 @@ impl PerTarget {
         }
         children
     }
-}
-
-/// An executable is named by a plain path: a pattern would clash with the profile's other rules for execution.
-fn check_target(target: &str) -> Result<(), String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
-    if !target.starts_with('/') || target.ends_with('/') || target.len() > 1024 {
-        return Err(format!(
-            "`{target}` is no executable; write its absolute path, such as /bin/sh"
-        ));
-    }
-    if let Some(byte) = target.bytes().find(|b| !plain(*b)) {
-        return Err(format!(
-            "`{}` in `{}`: write the executable's path itself, in letters, digits and `/._+-`",
-            byte.escape_ascii(),
-            target.escape_debug()
-        ));
-    }
-    Ok(())
 }
 
 pub(super) struct Child {

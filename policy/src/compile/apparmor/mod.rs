@@ -9,9 +9,11 @@ pub mod raw;
 
 use super::effect::Effect;
 use super::enhance::Enhance;
+use super::target;
 use crate::capability;
 use crate::error::Findings;
-use crate::rules::{AppArmorPart, Rule};
+use crate::rules::{AppArmorPart, DISK_NAMES, Rule};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 const FIELD: &str = "spec.policy.enhanceProtect.appArmorRawRules";
@@ -41,16 +43,20 @@ pub(super) fn enhance(
 ) -> Option<String> {
     let mut global = Text::new();
     for rule in &enhance.global {
-        global.rule(rule, enhance.effect);
+        global.rule(rule, enhance);
     }
     let mut acceptable = true;
     let mut per_target = children::PerTarget::default();
     for (rules, targets, field) in &enhance.targeted {
         let mut text = Text::new();
         for rule in rules {
-            text.rule(rule, enhance.effect);
+            text.rule(rule, enhance);
         }
-        acceptable &= per_target.add(targets, field, &text.lines(), findings);
+        let lines = text.lines();
+        // Rules that AppArmor has no part in are held by BPF.
+        if !lines.is_empty() {
+            acceptable &= per_target.add(targets, field, &lines, findings);
+        }
     }
     let mut raw_rules = 0;
     for (index, entry) in enhance.settings.app_armor_raw_rules.iter().enumerate() {
@@ -73,14 +79,11 @@ pub(super) fn enhance(
         }
         if entry.targets.is_empty() {
             rules.iter().for_each(|rule| global.line(rule));
-        } else {
-            acceptable &= per_target.add(
-                &entry.targets,
-                &format!("{field}.targets"),
-                &rules,
-                findings,
-            );
+            continue;
         }
+        let field = format!("{field}.targets");
+        acceptable &= target::check(&entry.targets, &field, findings)
+            && per_target.add(&entry.targets, &field, &rules, findings);
     }
     if !acceptable {
         return None;
@@ -155,7 +158,8 @@ impl Text {
     }
 
     /// Adds a built-in rule.
-    fn rule(&mut self, rule: &Rule, effect: Effect) {
+    fn rule(&mut self, rule: &Rule, enhance: &Enhance<'_>) {
+        let effect = enhance.effect;
         for part in rule.apparmor {
             match part {
                 AppArmorPart::Path(pattern, permissions) => self.path(pattern, permissions, effect),
@@ -166,6 +170,16 @@ impl Text {
                         effect.apparmor(),
                         names.join(" ")
                     ));
+                }
+                AppArmorPart::DiskDevices { open, mount } => {
+                    for device in disk_devices(&enhance.fixed.disk_devices) {
+                        if *open {
+                            self.path(&device, "rw", effect);
+                        }
+                        if *mount {
+                            self.line(&format!("{}mount {device}", effect.apparmor()));
+                        }
+                    }
                 }
                 AppArmorPart::Other(rule) => self.line(&format!("{}{rule}", effect.apparmor())),
             }
@@ -181,6 +195,14 @@ impl Text {
         };
         self.line(&format!("{}{pattern} {permissions}", effect.apparmor()));
     }
+}
+
+/// Patterns for the device files of disks. The kernel's names have `!` where devtmpfs makes a directory.
+fn disk_devices(names: &BTreeSet<String>) -> impl Iterator<Item = String> {
+    // The reader has warned of those that are left out.
+    let plain = names.iter().filter(|name| super::is_disk_name(name));
+    let of_the_node = plain.map(|name| format!("/dev/{}", name.replace('!', "/")));
+    std::iter::once(DISK_NAMES.to_owned()).chain(of_the_node)
 }
 
 #[cfg(test)]

@@ -192,6 +192,14 @@ fn wrong_targets_and_rules_are_refused_with_their_field() {
             "appArmorRawRules[0].targets[0]: `\\n`",
         ),
         (
+            "{attackProtectionRules: [{rules: [disable-chmod-x-bit], targets: [/bin/sh]}]}",
+            "only seccomp can hold `disable-chmod-x-bit`",
+        ),
+        (
+            "{attackProtectionRules: [{rules: [disable-write-etc], targets: [/bin/../sh]}]}",
+            "attackProtectionRules[0].targets[0]: `/bin/../sh` is no path as the kernel",
+        ),
+        (
             "{appArmorRawRules: [{rules: 'file,', targets: [/bin/*]}]}",
             "appArmorRawRules[0].targets[0]: `*`",
         ),
@@ -201,7 +209,7 @@ fn wrong_targets_and_rules_are_refused_with_their_field() {
         ),
         (
             "{attackProtectionRules: [{rules: [block-access-to-metadata-service], targets: [/bin/sh]}]}",
-            "AppArmor can do nothing",
+            "`AppArmor` cannot enforce `block-access-to-metadata-service` for single executables; add BPF",
         ),
         ("{bpfRawRules: {}}", "bpfRawRules: needs the enforcer BPF"),
         (

@@ -4,6 +4,7 @@ mod table;
 
 pub(super) use table::build;
 
+use crate::compile::ServiceAddress;
 use crate::compile::effect::Effect;
 use crate::error::Findings;
 use crate::types::{Destination, NetworkEgressRule, Port};
@@ -78,6 +79,15 @@ impl DestinationRule {
             ports: vec![(0, u16::MAX)],
             effect,
         }
+    }
+
+    /// The ports of one of a service's addresses.
+    pub(super) fn service(address: &ServiceAddress, effect: Effect) -> Self {
+        let mut rule = Self::address(address.address, effect);
+        if !address.ports.is_empty() {
+            rule.ports = address.ports.iter().map(|port| (*port, *port)).collect();
+        }
+        rule
     }
 }
 

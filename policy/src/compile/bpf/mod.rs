@@ -9,12 +9,13 @@ mod sockets;
 
 use super::effect::Effect;
 use super::enhance::Enhance;
+use super::{ServiceAddresses, ServiceName};
 use crate::automata::{MountPattern, PathRule, compile_mounts, compile_paths};
 use crate::error::Findings;
 use crate::pattern::Pattern;
 use crate::plan::automaton::PathVerdict;
 use crate::plan::bpf::{BpfProfile, Masks, MountSet};
-use crate::rules::BpfPart;
+use crate::rules::{BpfPart, Rule};
 
 const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules";
 
@@ -56,18 +57,28 @@ impl PatternSize {
 /// Mode RuntimeDefault.
 pub(super) fn runtime_default(effect: Effect, findings: &mut Findings) -> Option<BpfProfile> {
     let mut parts = Parts::default();
-    parts.add_all(base::RUNTIME_DEFAULT, effect);
+    parts.add_all(base::RUNTIME_DEFAULT, effect, &ServiceAddresses::new());
     parts.build("spec.policy.mode", findings)
 }
 
 /// Mode EnhanceProtect.
 pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<BpfProfile> {
+    profile(enhance, &[], findings)
+}
+
+/// What holds for a part of a container: the base, the rules for the whole container, custom ones included, and `own`.
+fn profile(
+    enhance: &Enhance<'_>,
+    own: &[&'static Rule],
+    findings: &mut Findings,
+) -> Option<BpfProfile> {
     let mut parts = Parts::default();
+    let services = &enhance.fixed.services;
     if !enhance.settings.privileged {
-        parts.add_all(base::RUNTIME_DEFAULT, enhance.effect);
+        parts.add_all(base::RUNTIME_DEFAULT, enhance.effect, services);
     }
-    for rule in &enhance.global {
-        parts.add_all(rule.bpf, enhance.effect);
+    for rule in enhance.global.iter().chain(own) {
+        parts.add_all(rule.bpf, enhance.effect, services);
     }
     if let Some(raw) = &enhance.settings.bpf_raw_rules {
         let Parts {
@@ -119,7 +130,7 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<
 
 impl Parts {
     /// Adds parts of built-in rules. Masks only grow: no rule takes back what another refuses.
-    fn add_all(&mut self, parts: &[BpfPart], effect: Effect) {
+    fn add_all(&mut self, parts: &[BpfPart], effect: Effect, services: &ServiceAddresses) {
         for part in parts {
             match *part {
                 BpfPart::Path(pattern, permissions) => {
@@ -144,6 +155,32 @@ impl Parts {
                     let address = ip.parse().expect("addresses of the tables are tested");
                     self.destinations
                         .push(egress::DestinationRule::address(address, effect));
+                }
+                BpfPart::Service { namespace, name } => {
+                    // One that was not looked up has been refused with its field.
+                    let service = services.get(&ServiceName::new(namespace, name));
+                    self.destinations.extend(
+                        service
+                            .into_iter()
+                            .flatten()
+                            .map(|address| egress::DestinationRule::service(address, effect)),
+                    );
+                }
+                BpfPart::Sockets {
+                    families,
+                    types,
+                    protocols,
+                } => self.sockets.built_in(families, types, protocols, effect),
+                BpfPart::BlockDevices { open, mount } => {
+                    let profile = &mut self.profile;
+                    for (masks, on) in [
+                        (&mut profile.block_open, open),
+                        (&mut profile.block_mount, mount),
+                    ] {
+                        let Masks { deny, audit } = effect.masks(on);
+                        masks.deny |= deny;
+                        masks.audit |= audit;
+                    }
                 }
                 BpfPart::PtraceExternal(permissions) => {
                     let Masks { deny, audit } = effect.masks(permissions);

@@ -4,6 +4,7 @@ use super::PatternSize;
 use crate::automata::MountPattern;
 use crate::compile::effect::Effect;
 use crate::error::{Findings, suggestion};
+use crate::mount_flags::{BIND, MOVE, PRIVATE, REC, REMOUNT, SHARED, SLAVE, UNBINDABLE};
 use crate::pattern::Pattern;
 use crate::plan::bpf::{MOUNT_UMOUNT, MountSet};
 use crate::types::MountRule;
@@ -18,14 +19,6 @@ enum Flag {
 }
 use Flag::{Clear, Set};
 
-const BIND: u32 = 1 << 12;
-const MOVE: u32 = 1 << 13;
-const REC: u32 = 1 << 14;
-const REMOUNT: u32 = 1 << 5;
-const UNBINDABLE: u32 = 1 << 17;
-const PRIVATE: u32 = 1 << 18;
-const SLAVE: u32 = 1 << 19;
-const SHARED: u32 = 1 << 20;
 /// Operations that have no file system type.
 const UNTYPED: u32 = BIND | MOVE | REMOUNT | UNBINDABLE | PRIVATE | SLAVE | SHARED | MOUNT_UMOUNT;
 /// Longest file system type that is compared, in bytes.

@@ -91,6 +91,32 @@ impl SocketRules {
         }
     }
 
+    /// Adds a part of a built-in rule.
+    pub(super) fn built_in(&mut self, families: &[u8], types: u32, protocols: u64, effect: Effect) {
+        let every: Vec<u8> = (0..TABLE as u8).collect();
+        let families = if families.is_empty() {
+            &every
+        } else {
+            families
+        };
+        for family in families {
+            self.merge(*family, types, protocols, effect);
+        }
+    }
+
+    fn merge(&mut self, family: u8, types: u32, protocols: u64, effect: Effect) {
+        if self.0.is_empty() {
+            self.0 = vec![SocketRule::default(); TABLE];
+        }
+        let entry = &mut self.0[usize::from(family)];
+        let masks = effect.masks(types);
+        entry.types.deny |= masks.deny;
+        entry.types.audit |= masks.audit;
+        let masks = effect.masks(protocols);
+        entry.protocols.deny |= masks.deny;
+        entry.protocols.audit |= masks.audit;
+    }
+
     fn add_one(&mut self, rule: &NetworkSocketRule, field: &str, findings: &mut Findings) {
         let effect = Effect::from_qualifiers(&rule.qualifiers, field, findings);
         if !rule.types.is_empty() && !rule.protocols.is_empty() {
@@ -130,20 +156,15 @@ impl SocketRules {
                 findings,
             )
         };
-        if self.0.is_empty() {
-            self.0 = vec![SocketRule::default(); TABLE];
-        }
+        // The protocols, where there are any, narrow what a rule without them says of all types.
+        let types = if rule.protocols.is_empty() { types } else { 0 };
+        let protocols = if rule.protocols.is_empty() {
+            0
+        } else {
+            protocols
+        };
         for family in families {
-            let entry = &mut self.0[usize::from(family)];
-            if rule.protocols.is_empty() {
-                let masks = effect.masks(types);
-                entry.types.deny |= masks.deny;
-                entry.types.audit |= masks.audit;
-            } else {
-                let masks = effect.masks(protocols);
-                entry.protocols.deny |= masks.deny;
-                entry.protocols.audit |= masks.audit;
-            }
+            self.merge(family, types, protocols, effect);
         }
     }
 

@@ -1,0 +1,18 @@
+//! Flags of mount(2) (include/uapi/linux/mount.h), which the new mount API's operations are expressed in as well.
+
+/// MS_REMOUNT.
+pub const REMOUNT: u32 = 1 << 5;
+/// MS_BIND.
+pub const BIND: u32 = 1 << 12;
+/// MS_MOVE.
+pub const MOVE: u32 = 1 << 13;
+/// MS_REC.
+pub const REC: u32 = 1 << 14;
+/// MS_UNBINDABLE.
+pub const UNBINDABLE: u32 = 1 << 17;
+/// MS_PRIVATE.
+pub const PRIVATE: u32 = 1 << 18;
+/// MS_SLAVE.
+pub const SLAVE: u32 = 1 << 19;
+/// MS_SHARED.
+pub const SHARED: u32 = 1 << 20;
