@@ -24,7 +24,7 @@ use crate::store::{self, Compiler, Policy};
 use crate::violations::pump::Pump;
 use crate::violations::sinks::{self, Fan};
 use crate::violations::subscribers::Subscribers;
-use crate::{memory, node_api, sd_notify};
+use crate::{disks, memory, node_api, sd_notify};
 
 /// Name under which the plugin registers.
 const PLUGIN: &str = "varmor";
@@ -134,6 +134,9 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     })
 }
 
+/// Where the kernel lists disks and their partitions.
+const PARTITIONS: &str = "/proc/partitions";
+
 fn compiler(config: &Config) -> Arc<Compiler> {
     let settings = CompileSettings {
         cluster_namespace: config.varmor_namespace.clone(),
@@ -141,6 +144,12 @@ fn compiler(config: &Config) -> Arc<Compiler> {
     };
     Arc::new(move |object: &varmor_policy::PolicyObject| {
         varmor_policy::validate::for_node(object).map_err(|error| error.to_string())?;
+        // Disks come and go: each compilation sees those of its time.
+        let settings = CompileSettings {
+            disk_devices: disks::read(Path::new(PARTITIONS))
+                .map_err(|error| format!("{PARTITIONS}: {error}"))?,
+            ..settings.clone()
+        };
         varmor_policy::compile::compile(object, &settings).map_err(|errors| store::join(&errors))
     })
 }

@@ -6,6 +6,7 @@ mod config;
 mod containers;
 mod counters;
 mod daemon;
+mod disks;
 mod enforcers;
 mod memory;
 mod node;
