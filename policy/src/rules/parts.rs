@@ -83,6 +83,9 @@ pub struct SyscallPart {
 }
 
 /// `argument & mask == value`.
+///
+/// The mask holds the bits that tell the value from others that the kernel knows, and no more: the upper half of an `int`
+/// is the caller's to choose, and where a container's filter allows the call, each bit costs a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArgMask {
     /// Argument number, 0 to 5.
@@ -93,19 +96,7 @@ pub struct ArgMask {
     pub value: u64,
 }
 
-/// What the kernel keeps of an argument of type int.
-const INT: u64 = 0xffff_ffff;
-
 impl ArgMask {
-    /// An argument of type int that equals a value.
-    pub const fn int(index: u32, value: u64) -> Self {
-        Self {
-            index,
-            mask: INT,
-            value,
-        }
-    }
-
     /// An argument with all of these bits set.
     pub const fn bits(index: u32, bits: u64) -> Self {
         Self {

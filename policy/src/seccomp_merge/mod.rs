@@ -9,6 +9,7 @@ mod action;
 mod condition;
 mod default_profile;
 mod line;
+mod multiplexed;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ pub use default_profile::runtime_default;
 
 use crate::plan::Seccomp;
 use crate::types::SyscallRule;
-use action::Action;
+use action::{Action, Kind};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +73,18 @@ pub fn merge<S: AsRef<str>>(
     let own = Filter::parse(own.unwrap_or(&without), "container's")?;
     Ok(Some(merge_filters(own, &policy)?))
 }
+
+/// A call that every ABI of the machine has a number for and no kernel implements: refusing it with ENOSYS changes nothing.
+///
+/// libseccomp (seen in 2.5.4) makes a program that never loads the call's number when the rule that it sorts first is for
+/// a call that the native ABI does not have (`socketcall`, `chown32`), and then no rule holds. Rules without conditions
+/// are sorted first, by number; so there must be one for a call that is there.
+const NEVER_IMPLEMENTED: &str = if cfg!(target_arch = "aarch64") {
+    "nfsservctl"
+} else {
+    "getpmsg"
+};
+const ENOSYS: u32 = 38;
 
 /// The machine's own architecture and those that its kernel also runs. A filter without this list makes libseccomp
 /// kill processes of the others.
@@ -154,44 +167,62 @@ impl Filter {
 }
 
 fn merge_filters(own: Filter, policy: &Filter) -> Result<Value, MergeError> {
-    let touched: BTreeSet<&str> = policy
+    let mut touched: BTreeSet<&str> = policy
         .rules
         .iter()
         .flat_map(|rule| rule.names.iter().map(String::as_str))
         .collect();
-    let own_rules = own.by_call(&touched)?;
-    let policy_rules = policy.by_call(&touched)?;
-
-    let mut rules: Vec<Value> = Vec::new();
-    for rule in &own.rules {
-        let names: Vec<&String> = rule
-            .names
-            .iter()
-            .filter(|name| !touched.contains(name.as_str()))
-            .collect();
-        if !names.is_empty() {
-            let mut rule = rule.clone();
-            rule.names = names.into_iter().cloned().collect();
-            rules.push(json!(rule));
+    let mut policy_rules = policy.by_call(&touched)?;
+    let mut implied = BTreeMap::new();
+    if multiplexed::covers_x86(&own.rest) {
+        implied = multiplexed::implied(&policy_rules);
+        for (name, rules) in &implied {
+            touched.insert(name);
+            policy_rules
+                .entry(name)
+                .or_default()
+                .extend(rules.iter().cloned());
         }
     }
-    // Calls with the same rules share entries, as people write them.
-    let mut resolved: BTreeMap<Vec<resolve::CallRule>, Vec<&str>> = BTreeMap::new();
+    let own_rules = own.by_call(&touched)?;
+
     let mut budget = MAX_CONDITIONAL_RULES;
-    for name in touched {
+    let mut outcomes: BTreeMap<&str, Vec<resolve::CallRule>> = BTreeMap::new();
+    for &name in &touched {
         let own_rules = own_rules.get(name).map_or(&[][..], Vec::as_slice);
         let policy_rules = policy_rules.get(name).map_or(&[][..], Vec::as_slice);
         let outcome = resolve::resolve(own.default, own_rules, policy_rules, budget);
-        budget = budget.saturating_sub(
-            outcome
-                .iter()
-                .filter(|rule| !rule.is_unconditional())
-                .count(),
-        );
+        let conditional = outcome.iter().filter(|rule| !rule.is_unconditional());
+        budget = budget.saturating_sub(conditional.count());
+        outcomes.insert(name, outcome);
+    }
+    let mut rules: Vec<Value> = Vec::new();
+    // Of rules for the same thing libseccomp keeps the first: these are before those that it derives from others.
+    for (name, implied) in implied {
+        let outcome = outcomes.remove(name).unwrap_or_default();
+        let outcome = multiplexed::outcome(name, own.default, &implied, outcome, &outcomes);
+        rules.extend(outcome.iter().map(|rule| rule.to_json(&[name])));
+    }
+    // Calls with the same rules share entries, as people write them.
+    let mut resolved: BTreeMap<Vec<resolve::CallRule>, Vec<&str>> = BTreeMap::new();
+    for (name, outcome) in outcomes {
         resolved.entry(outcome).or_default().push(name);
+    }
+    for rule in &own.rules {
+        let mut rule = rule.clone();
+        rule.names.retain(|name| !touched.contains(name.as_str()));
+        if !rule.names.is_empty() {
+            rules.push(json!(rule));
+        }
     }
     for (outcome, names) in resolved {
         rules.extend(outcome.iter().map(|rule| rule.to_json(&names)));
+    }
+    // A filter that refuses by default allows calls without conditions, or nothing could run.
+    if own.default.kind < Kind::Errno && !touched.contains(NEVER_IMPLEMENTED) {
+        let absent =
+            json!({"names": [NEVER_IMPLEMENTED], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS});
+        rules.push(absent);
     }
     let mut merged = own.rest;
     merged.insert("syscalls".to_owned(), Value::Array(rules));

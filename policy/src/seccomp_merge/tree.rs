@@ -131,6 +131,17 @@ struct Tree {
 }
 
 impl Tree {
+    /// Writes the rule of one leaf; `None` when there are too many.
+    fn write(&mut self, action: Action, path: &[Bits; HALVES]) -> Option<()> {
+        if action != self.default {
+            self.rules.push(CallRule {
+                action,
+                when: conditions(path),
+            });
+        }
+        (self.rules.len() <= MAX_RULES).then_some(())
+    }
+
     /// Writes the rules below one node: `alive` are the alternatives whose bits in the halves before `half` agree.
     fn grow(&mut self, alive: &[Alternative<'_>], path: [Bits; HALVES], half: usize) -> Option<()> {
         self.nodes += 1;
@@ -144,15 +155,19 @@ impl Tree {
         let certain = verdict(self.default, certain.map(|a| a.candidate));
         let Some(half) = (half..HALVES).find(|half| alive.iter().any(|a| a.bits[*half].mask != 0))
         else {
-            if certain != self.default {
-                self.rules.push(CallRule {
-                    action: certain,
-                    when: conditions(&path),
-                });
-            }
-            return (self.rules.len() <= MAX_RULES).then_some(());
+            return self.write(certain, &path);
         };
-        for cell in cells(alive.iter().map(|a| a.bits[half]))? {
+        let final_action = final_action(self.default, alive, half);
+        let settles = |a: &Alternative<'_>| {
+            Some(a.candidate.rule.action) == final_action
+                && !a.candidate.own
+                && a.bits[half + 1..].iter().all(|bits| bits.mask == 0)
+        };
+        let comparisons = |settling| {
+            let these = alive.iter().filter(move |a| settles(a) == settling);
+            these.map(move |a| (a.bits[half], settling))
+        };
+        for (cell, settled) in cells(comparisons(true).chain(comparisons(false)))? {
             let holding: Vec<_> = alive
                 .iter()
                 .filter(|a| a.bits[half].and(cell).is_some())
@@ -171,30 +186,51 @@ impl Tree {
             }
             let mut path = path;
             path[half] = cell;
-            self.grow(&holding, path, half + 1)?;
+            if let Some(action) = final_action.filter(|_| settled) {
+                self.write(action, &path)?;
+            } else {
+                self.grow(&holding, path, half + 1)?;
+            }
         }
         Some(())
     }
 }
 
-/// Comparisons exactly one of which holds for any value, each of them within or outside every one of the given ones.
-fn cells(comparisons: impl Iterator<Item = Bits>) -> Option<Vec<Bits>> {
+/// The strictest action of the policy's, where nothing else that is alive can take its place: where such a rule holds,
+/// no further comparison changes anything. Without this, `n` bits that are refused each would make `2^n` cells.
+fn final_action(default: Action, alive: &[Alternative<'_>], half: usize) -> Option<Action> {
+    let of = |own| alive.iter().filter(move |a| a.candidate.own == own);
+    let strictest = |own| of(own).map(|a| a.candidate.rule.action).max();
+    // Where a rule of the own filter holds anyway, its default does not.
+    let certain = of(true).any(|a| a.bits[half..].iter().all(|bits| bits.mask == 0));
+    let own = strictest(true)
+        .into_iter()
+        .chain((!certain).then_some(default))
+        .map(|action| action.kind)
+        .max();
+    strictest(false).filter(|action| own.is_none_or(|own| action.kind > own))
+}
+
+/// Comparisons exactly one of which holds for any value, each of them within or outside every one of the given ones;
+/// but what is within one that settles the matter is divided no further. Those come first.
+fn cells(comparisons: impl Iterator<Item = (Bits, bool)>) -> Option<Vec<(Bits, bool)>> {
     let mut seen: Vec<Bits> = Vec::new();
-    let mut cells = vec![Bits::default()];
-    for comparison in comparisons {
-        if comparison.mask == 0 || seen.contains(&comparison) {
+    let mut cells = vec![(Bits::default(), false)];
+    for (comparison, settles) in comparisons {
+        if comparison.mask == 0 && !settles || seen.contains(&comparison) {
             continue;
         }
         seen.push(comparison);
-        let refine = |cell: &Bits| {
+        let refine = |(cell, settled): &(Bits, bool)| {
             let within = cell.and(comparison);
             match within {
-                None => vec![*cell],
-                Some(within) if within == *cell => vec![within],
+                _ if *settled => vec![(*cell, true)],
+                None => vec![(*cell, false)],
+                Some(within) if within == *cell => vec![(within, settles)],
                 Some(within) => comparison
                     .not()
-                    .filter_map(|outside| cell.and(outside))
-                    .chain([within])
+                    .filter_map(|outside| Some((cell.and(outside)?, false)))
+                    .chain([(within, settles)])
                     .collect(),
             }
         };

@@ -143,7 +143,13 @@ fn flags(names: &[String], field: &str, findings: &mut Findings) -> (u32, u32) {
         if findings.is_full() {
             break;
         }
-        let lower = name.to_ascii_lowercase();
+        // vArmor documents B, M and R; `r` is read-only.
+        let lower = match name.as_str() {
+            "B" => "bind".to_owned(),
+            "M" => "move".to_owned(),
+            "R" => "rbind".to_owned(),
+            name => name.to_ascii_lowercase(),
+        };
         if lower == "all" || lower == "*" {
             set = u32::MAX;
             continue;

@@ -276,6 +276,49 @@ fn mounts() {
 }
 
 #[test]
+fn mount_flags_in_one_letter() {
+    let flag = |name: &str| {
+        let rule = format!(
+            "mounts: [{{qualifiers: [deny], sourcePattern: '**', fstype: '*', flags: [{name}]}}]"
+        );
+        mount(&raw(&rule).expect("compiles"), "none", "/x")
+    };
+    for (name, deny_flags, deny_clear) in [
+        ("B", BIND, 0),
+        ("M", MOVE, 0),
+        ("R", BIND | 1 << 14, 0),
+        ("r", 1, 0),
+        ("w", 0, 1),
+        ("BIND", BIND, 0),
+    ] {
+        let expected = MountSet {
+            deny_flags,
+            deny_clear,
+            ..MountSet::default()
+        };
+        assert_eq!(flag(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn mount_rules_add_to_the_base_of_containers_without_privileges() {
+    let rule = "bpfRawRules: {mounts: [{qualifiers: [audit], sourcePattern: /mnt, fstype: '*', flags: [umount, bind]}]}";
+    let profile = policy("EnhanceProtect", &format!("{{{rule}}}")).expect("compiles");
+    let base = MountSet {
+        deny_flags: !MOUNT_UMOUNT,
+        ..MountSet::default()
+    };
+    assert_eq!(mount(&profile, "none", "/x"), base);
+    assert_eq!(
+        mount(&profile, "none", "/mnt"),
+        MountSet {
+            audit_flags: MOUNT_UMOUNT | BIND,
+            ..base
+        }
+    );
+}
+
+#[test]
 fn wrong_rules_name_their_field_and_the_fix() {
     let cases = [
         (

@@ -106,7 +106,11 @@ impl Filter {
     pub(super) fn run(&self, arch: ScmpArch, call: &str, args: &[u64]) -> String {
         let number =
             ScmpSyscall::from_name_by_arch(call, arch).expect("a call of this architecture");
-        let number = i32::from(number) as u32;
+        self.run_number(arch, i32::from(number) as u32, args)
+    }
+
+    /// The verdict on a call by number: libseccomp finds numbers below 0 by names that 32-bit x86 has two ways for.
+    pub(super) fn run_number(&self, arch: ScmpArch, number: u32, args: &[u64]) -> String {
         let (audit, number) = match arch {
             ScmpArch::X8664 => (AUDIT_X86_64, number),
             ScmpArch::X32 => (AUDIT_X86_64, number | X32_BIT),

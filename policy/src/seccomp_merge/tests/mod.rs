@@ -1,7 +1,9 @@
 //! Verdicts of merged filters: libseccomp builds them as a runtime does, and the program is run call by call.
 
+mod built_in;
 mod cbpf;
 mod model;
+mod multiplexed;
 mod properties;
 
 use super::{merge, runtime_default};
