@@ -8,11 +8,13 @@
 #include "types.h"
 
 /* Bumped with every change of a key's or value's shape. Pinned maps of another version are not adopted. */
-#define VARMOR_ABI_VERSION 1
+#define VARMOR_ABI_VERSION 2
 
 #define MAX_CONTAINERS 65536
 #define MAX_PROFILES 16384
 #define MAX_PREFIXES (1 << 22)
+#define MAX_CHILDREN 65536
+#define MAX_AUTOMATA 65536
 
 /* ---- containers: container key (u64) -> struct container; only user space writes it ---- */
 #define POD_ADDRESSES 16
@@ -42,6 +44,17 @@ struct container_state {
 
 /* ---- namespaces: mount namespace inode number (u32) -> container key (u64) ---- */
 
+/*
+ * ---- subjects: task -> struct mark; only the programs write it ----
+ * A domain is what a task entered by executing a target of its profile, the profile key of the target's path: it says
+ * the same in every version of the policy. Set at most once, and inherited.
+ */
+struct mark {
+	u64 container; /* container key */
+	u64 domain;    /* 0: none */
+	u64 next;      /* domain that the execve in progress leads to, 0: none; only the task itself reads and writes it */
+};
+
 /* ---- profiles: profile key (u64) -> array(1) of struct profile ---- */
 #define PROFILE_COMPLAIN 1 /* report, refuse nothing */
 #define PROFILE_EGRESS 2   /* has address prefixes */
@@ -49,6 +62,10 @@ struct container_state {
 #define PROFILE_PTRACE 8
 #define PROFILE_USERNS_DENY 16
 #define PROFILE_USERNS_AUDIT 32
+#define PROFILE_BLOCK_OPEN_DENY 64 /* opening block devices */
+#define PROFILE_BLOCK_OPEN_AUDIT 128
+#define PROFILE_BLOCK_MOUNT_DENY 256 /* mounting what lives on one */
+#define PROFILE_BLOCK_MOUNT_AUDIT 512
 
 #define AUTOMATON_NONE 0
 #define AUTOMATON_S 1
@@ -82,12 +99,13 @@ struct mount_set {
 
 struct profile {
 	u64 key;        /* its own key, for reports */
-	u64 generation; /* key of its entries in prefixes */
+	u64 generation; /* key of its entries in prefixes and children */
 	u64 capabilities_deny;
 	u64 capabilities_audit;
 	struct automaton_ref forward;
 	struct automaton_ref backward;
 	struct automaton_ref mount;
+	struct automaton_ref targets; /* its verdict's 64 bits, deny the lowest: the domain of an executable */
 	u32 flags;    /* PROFILE_* */
 	u32 pod_self; /* port set for the pod's own addresses; 0: none */
 	u8 ptrace_external_deny; /* PTRACE_* bits of policy::plan::bpf */
@@ -95,8 +113,19 @@ struct profile {
 	u8 ptrace_internal_deny;
 	u8 ptrace_internal_audit;
 	u8 pad[4];
+	struct mount_set any_source; /* what some rule says of a bind or move from some source */
 	struct socket_rule sockets[ADDRESS_FAMILIES];
 	struct mount_set mounts[MOUNT_SETS];
+};
+
+/*
+ * ---- children: struct child_key -> array(1) of struct profile ----
+ * The rules for the tasks of one domain, in place of the profile's that has this generation. Its `key` is that
+ * profile's, since reports name the policy.
+ */
+struct child_key {
+	u64 generation;
+	u64 domain;
 };
 
 /* ---- automata_{s,m,l,xl}: automaton key (u64) -> array(1) of one of these ---- */
@@ -216,6 +245,7 @@ struct mark_request {
 #define OP_UNIX 13
 #define OP_EXEC 14
 #define OP_PATH 15 /* the path could not be told: refused without a rule */
+#define OP_XATTR 16
 #define NETWORK_SOCKET 1
 #define NETWORK_CONNECT 2
 #define NETWORK_SEND 3
@@ -230,7 +260,7 @@ struct violation {
 	u8 action; /* ACTION_* */
 	u8 type;   /* EVENT_* */
 	u8 op;	   /* OP_* or NETWORK_* */
-	u8 external; /* EVENT_PTRACE: the other side is outside the container */
+	u8 external; /* EVENT_PTRACE: the other side is outside the container, or of what the caller's domain may reach */
 	u32 permissions; /* PERM_*, PTRACE_*, a capability's number, or mount flags */
 	u32 text_length; /* bytes of text[] that follow the header */
 	u16 family;	 /* EVENT_NETWORK: AF_* */

@@ -2,6 +2,7 @@
 /* Opening, changing, removing and mapping files. */
 #pragma once
 #include "pair.h"
+#include "places.h"
 
 #define FMODE_READ 1
 #define FMODE_WRITE 2
@@ -15,11 +16,59 @@
  */
 #define FMODE_NOACCOUNT 0x20000000
 
+/*
+ * May a subject open the block device whose special file scratch names? Whatever the file is called: the device is what
+ * counts. 0, a negative errno, or DISTURBED.
+ */
+__noinline int judge_block_open(u64 container, u64 domain, u32 slot, u32 wanted, u64 owner)
+{
+	struct profile *p = NULL;
+	struct scratch *s = scratch_of(slot);
+	int confined = profile_of(container, domain, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p || !s)
+		return -EACCES;
+	bool deny = p->flags & PROFILE_BLOCK_OPEN_DENY, audit = p->flags & PROFILE_BLOCK_OPEN_AUDIT;
+	if (!deny && !audit)
+		return 0;
+	u8 action = action_of(p, deny, audit);
+	if (action) {
+		if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) != PATH_OK)
+			s->count = 0;
+		if (disturbed(s, owner))
+			return DISTURBED;
+		report_path(slot, container, p, EVENT_FILE, OP_OPEN, action, wanted);
+	}
+	return refuses(p, deny) ? -EPERM : 0;
+}
+
+static __always_inline int judge_block_device(struct mark *mark, const struct dentry *dentry, const struct vfsmount *mount,
+					      u32 wanted)
+{
+	u32 slot = slot_of_current();
+	struct scratch *s = scratch_of(slot);
+	if (!s)
+		return -EACCES;
+	for (u32 attempt = 0; attempt < 2; attempt++) {
+		u64 owner = new_owner();
+		*(volatile u64 *)&s->owner = owner;
+		*(volatile u64 *)&s->dentry = (u64)dentry;
+		*(volatile u64 *)&s->mount = (u64)mount;
+		int result = judge_block_open(mark->container, mark->domain, slot, wanted, owner);
+		if (result == 0)
+			return 0;
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
+}
+
 /* An exec needs EXEC on what it executes, judged in exec.h and mmap_file, and not READ. */
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	u32 flags = file->f_flags, mode = file->f_mode, wanted = 0;
@@ -31,6 +80,10 @@ int BPF_PROG(file_open, struct file *file)
 		wanted |= flags & O_APPEND ? PERM_APPEND : PERM_WRITE;
 	if (flags & O_TRUNC)
 		wanted |= PERM_WRITE;
+	/* Also what is opened neither for reading nor for writing (O_ACCMODE): ioctl works on it. */
+	if ((file->f_inode->i_mode & S_IFMT) == S_IFBLK &&
+	    judge_block_device(mark, file->f_path.dentry, file->f_path.mnt, wanted))
+		return -EPERM;
 	if (!wanted)
 		return 0;
 	return judge_path(mark, file->f_path.dentry, file->f_path.mnt, wanted, OP_OPEN);
@@ -38,7 +91,7 @@ int BPF_PROG(file_open, struct file *file)
 
 /* Operations on one directory entry or file that all need WRITE on its path. */
 #define CHANGES(dentry, mount, op)                                                                                     \
-	u64 mark = current_mark();                                                                                     \
+	struct mark *mark = current_mark();                                                                                     \
 	if (!mark)                                                                                                     \
 		return 0;                                                                                              \
 	return judge_path(mark, dentry, mount, PERM_WRITE, op)
@@ -99,32 +152,70 @@ int BPF_PROG(path_chown, const struct path *path)
 	CHANGES(path->dentry, path->mnt, OP_CHOWN);
 }
 
+/*
+ * Hooks that tell a file without the mount it was reached by, and what the kernel does itself in the layers of overlayfs.
+ * The file is judged by each path that it has in the task's mount namespace.
+ */
+static __always_inline int change_anywhere(struct dentry *dentry, u32 op)
+{
+	struct task_struct *task = current_task();
+	struct mark *mark = mark_of(task);
+	if (!mark || acts_for_the_kernel(task))
+		return 0;
+	struct scratch *s = scratch_of(slot_of_current());
+	if (!s || judge_places(mark->container, mark->domain, number_of(s, dentry), QUESTION(PERM_WRITE, op)))
+		return -EPERM;
+	return 0;
+}
+
 #define ATTR_UID (1 << 1)
 #define ATTR_GID (1 << 2)
 
-/*
- * Stands in for path_chown on 5.10, whose verifier does not know kuid_t arguments. The hook does not tell the mount:
- * a file of the root file system is judged on the task's root mount, others can't be.
- */
+/* Stands in for path_chown on 5.10, whose verifier does not know kuid_t arguments. */
 SEC("lsm/inode_setattr")
 int BPF_PROG(inode_setattr, struct dentry *dentry, struct iattr *attr)
 {
 	if (!(attr->ia_valid & (ATTR_UID | ATTR_GID)))
 		return 0;
-	u64 mark = current_mark();
-	if (!mark)
-		return 0;
-	struct task_struct *task = current_task();
-	struct vfsmount *root = BPF_CORE_READ(task, fs, root.mnt);
-	if (BPF_CORE_READ(root, mnt_sb) != BPF_CORE_READ(dentry, d_sb))
-		return 0;
-	return judge_path_at(mark, dentry, root, PERM_WRITE, OP_CHOWN);
+	return change_anywhere(dentry, OP_CHOWN);
+}
+
+/* From kernel 5.12 on the mount's user namespace, later its mapping of ids, comes before the file. */
+#ifdef SUBJECTS_BY_POINTER
+#define XATTR_PROG(name) BPF_PROG(name, struct dentry *dentry)
+#else
+#define XATTR_PROG(name) BPF_PROG(name, void *mapping, struct dentry *dentry)
+#endif
+
+SEC("lsm/inode_setxattr")
+int XATTR_PROG(inode_setxattr)
+{
+	return change_anywhere(dentry, OP_XATTR);
+}
+
+SEC("lsm/inode_removexattr")
+int XATTR_PROG(inode_removexattr)
+{
+	return change_anywhere(dentry, OP_XATTR);
+}
+
+/* Access control lists, from kernel 6.2 on; before, they are attributes like others. */
+SEC("lsm/inode_set_acl")
+int XATTR_PROG(inode_set_acl)
+{
+	return change_anywhere(dentry, OP_XATTR);
+}
+
+SEC("lsm/inode_remove_acl")
+int XATTR_PROG(inode_remove_acl)
+{
+	return change_anywhere(dentry, OP_XATTR);
 }
 
 SEC("lsm/path_link")
 int BPF_PROG(path_link, struct dentry *old_dentry, const struct path *new_dir, struct dentry *new_dentry)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_two(mark, old_dentry, new_dentry, new_dir->mnt, new_dir->mnt, PAIR_LINK);
@@ -136,7 +227,7 @@ SEC("lsm/path_rename")
 int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old_dentry, const struct path *new_dir,
 	     struct dentry *new_dentry, unsigned int flags)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	/* Kernel 5.10 has no flags argument (it reads 0) and calls the hook twice for an exchange, with the sides swapped. */
@@ -152,7 +243,7 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 {
 	if (!file || !(prot & PROT_EXEC))
 		return 0;
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_path(mark, file->f_path.dentry, file->f_path.mnt, PERM_EXEC, OP_MMAP);
@@ -163,7 +254,7 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *area, unsigned long reqprot, 
 {
 	if (!(prot & PROT_EXEC))
 		return 0;
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	struct file *file = BPF_CORE_READ(area, vm_file);

@@ -29,9 +29,9 @@ static __always_inline u64 new_owner(void)
 	return bpf_ktime_get_ns() << 16 ^ bpf_get_current_pid_tgid();
 }
 
-static __always_inline void report_path(u32 slot, u64 mark, struct profile *p, u8 type, u8 op, u8 action, u32 permissions)
+static __always_inline void report_path(u32 slot, u64 container, struct profile *p, u8 type, u8 op, u8 action, u32 permissions)
 {
-	struct report *r = begin_report(slot, mark, p, type, op, action);
+	struct report *r = begin_report(slot, container, p, type, op, action);
 	if (!r)
 		return;
 	r->violation.permissions = permissions;
@@ -39,24 +39,24 @@ static __always_inline void report_path(u32 slot, u64 mark, struct profile *p, u
 	send_report(r);
 }
 
-static __always_inline int conclude(u32 slot, u64 mark, struct profile *p, u64 verdict, u32 wanted, u8 op)
+static __always_inline int conclude(u32 slot, u64 container, struct profile *p, u64 verdict, u32 wanted, u8 op)
 {
 	u32 denied = DENY(verdict) & wanted;
 	u32 audited = AUDIT(verdict) & wanted;
 	u8 action = action_of(p, denied, audited);
 	if (action)
-		report_path(slot, mark, p, op == OP_EXEC ? EVENT_EXEC : EVENT_FILE, op, action,
+		report_path(slot, container, p, op == OP_EXEC ? EVENT_EXEC : EVENT_FILE, op, action,
 			    denied && action == ACTION_DENIED ? denied : action == ACTION_AUDIT ? audited : wanted);
 	return refuses(p, denied) ? -EPERM : 0;
 }
 
 /* A path that can't be told is refused, whatever the rules: it may be a protected one under another name. */
-static __always_inline int refuse_unknown(u32 slot, u64 mark, struct profile *p, u32 wanted)
+static __always_inline int refuse_unknown(u32 slot, u64 container, struct profile *p, u32 wanted)
 {
 	count(COUNTER_PATH_REFUSED);
 	if (p->flags & PROFILE_COMPLAIN)
 		return 0;
-	report_path(slot, mark, p, EVENT_FILE, OP_PATH, ACTION_DENIED, wanted);
+	report_path(slot, container, p, EVENT_FILE, OP_PATH, ACTION_DENIED, wanted);
 	return -EACCES;
 }
 
@@ -73,15 +73,18 @@ static __always_inline u64 match_both(struct profile *p, u32 slot, u32 wanted)
 	return match_one(&p->forward, slot, wanted, FORWARD) | match_one(&p->backward, slot, wanted, BACKWARD);
 }
 
-/*
- * May the current task, a subject, do `wanted` to the path that scratch names (dentry, mount)? 0, a negative errno, or
- * DISTURBED.
- */
-__noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op, u64 owner)
+/* What is asked, in one argument, since a function has five at most: permissions, and the operation for the report. */
+#define QUESTION(wanted, op) ((wanted) | (u32)(op) << 16)
+#define WANTED(question) ((question) & 0xffff)
+#define OPERATION(question) ((question) >> 16)
+
+/* May a subject do what is asked to the path that scratch names (dentry, mount)? 0, a negative errno, or DISTURBED. */
+__noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owner)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
-	int confined = profile_of(mark, &p);
+	u32 wanted = WANTED(question), op = OPERATION(question);
+	int confined = profile_of(container, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
 	if (confined == BROKEN || !p || !s)
@@ -96,23 +99,24 @@ __noinline int judge(u64 mark, u32 slot, u32 wanted, u32 op, u64 owner)
 	if (found == PATH_NOWHERE)
 		return 0;
 	if (found == PATH_UNKNOWN)
-		return refuse_unknown(slot, mark, p, wanted);
-	int result = conclude(slot, mark, p, verdict, wanted, op);
+		return refuse_unknown(slot, container, p, wanted);
+	int result = conclude(slot, container, p, verdict, wanted, op);
 	if (result || !is_bind_of_root(s))
 		return result;
 	if (walk_in_super(slot, dentry) != PATH_OK)
-		return refuse_unknown(slot, mark, p, wanted);
+		return refuse_unknown(slot, container, p, wanted);
 	verdict = match_both(p, slot, wanted);
 	if (disturbed(s, owner))
 		return DISTURBED;
-	return conclude(slot, mark, p, verdict, wanted, op);
+	return conclude(slot, container, p, verdict, wanted, op);
 }
 
 /*
- * Judges one path from a hook: `mark` is that of the current task, not 0. A check that was disturbed is done again; a
- * second disturbance within microseconds is no accident and is refused.
+ * Judges one path from a hook. A check that was disturbed is done again; a second disturbance within microseconds is no
+ * accident and is refused.
  */
-static __always_inline int judge_one(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op, bool typed)
+static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 mount, u32 question,
+				     struct dentry *typed_dentry, struct vfsmount *typed_mount)
 {
 	u32 slot = slot_of_current();
 	struct scratch *s = scratch_of(slot);
@@ -121,11 +125,11 @@ static __always_inline int judge_one(u64 mark, struct dentry *dentry, struct vfs
 	for (u32 attempt = 0; attempt < 2; attempt++) {
 		u64 owner = new_owner();
 		*(volatile u64 *)&s->owner = owner;
-		*(volatile u64 *)&s->dentry = (u64)dentry;
-		*(volatile u64 *)&s->mount = (u64)mount;
-		if (typed)
-			climb(s, dentry, mount);
-		int result = judge(mark, slot, wanted, op, owner);
+		*(volatile u64 *)&s->dentry = dentry;
+		*(volatile u64 *)&s->mount = mount;
+		if (typed_dentry)
+			climb(s, typed_dentry, typed_mount);
+		int result = judge(container, domain, slot, question, owner);
 		if (result == 0)
 			return 0;
 		if (result != DISTURBED)
@@ -135,13 +139,18 @@ static __always_inline int judge_one(u64 mark, struct dentry *dentry, struct vfs
 }
 
 /* For pointers that the verifier follows: a hook's arguments and what is read through them. */
-static __always_inline int judge_path(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
+static __always_inline int judge_path(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
 {
-	return judge_one(mark, dentry, mount, wanted, op, true);
+	return judge_one(mark->container, mark->domain, (u64)dentry, (u64)mount, QUESTION(wanted, op), dentry, mount);
 }
 
 /* For pointers that are numbers to the verifier. */
-static __always_inline int judge_path_at(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
+static __always_inline int judge_at(u64 container, u64 domain, u64 dentry, u64 mount, u32 question)
 {
-	return judge_one(mark, dentry, mount, wanted, op, false);
+	return judge_one(container, domain, dentry, mount, question, NULL, NULL);
+}
+
+static __always_inline int judge_path_at(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
+{
+	return judge_at(mark->container, mark->domain, (u64)dentry, (u64)mount, QUESTION(wanted, op));
 }

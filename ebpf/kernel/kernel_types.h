@@ -58,13 +58,17 @@ struct qstr {
 } CORE;
 struct file_system_type {
 	const char *name;
+	int fs_flags;
 } CORE;
 struct dentry;
+struct block_device;
 struct super_block {
 	unsigned long s_flags;
 	unsigned long s_magic;
 	struct dentry *s_root;
 	struct file_system_type *s_type;
+	struct block_device *s_bdev;
+	char s_id[32];
 } CORE;
 struct inode {
 	u16 i_mode;
@@ -80,11 +84,16 @@ struct vfsmount {
 	struct dentry *mnt_root;
 	struct super_block *mnt_sb;
 } CORE;
+struct list_head {
+	struct list_head *next;
+} CORE;
 struct mnt_namespace;
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct list_head mnt_mounts; /* children: their mnt_child */
+	struct list_head mnt_child;
 	struct mnt_namespace *mnt_ns;
 } CORE;
 struct path {
@@ -94,6 +103,7 @@ struct path {
 struct file {
 	u32 f_flags;
 	u32 f_mode;
+	struct inode *f_inode;
 	struct path f_path;
 } CORE;
 struct backing_file {
@@ -137,6 +147,8 @@ struct task_struct {
 } CORE;
 struct linux_binprm {
 	struct file *file;
+	const char *filename;
+	const char *interp; /* the same string as filename, until a script or the like puts its interpreter here */
 } CORE;
 struct vm_area_struct {
 	struct file *vm_file;
@@ -193,8 +205,12 @@ struct ipv6_address {
 
 #define S_IFMT 0170000
 #define S_IFDIR 0040000
+#define S_IFBLK 0060000
 /* include/linux/fs.h: the super block has no place in the tree of mounts (pipes, sockets, memfd, namespaces). */
 #define SB_NOUSER (1UL << 31)
+/* The kernel itself mounted it first (memfd's file system). */
+#define SB_KERNMOUNT (1UL << 22)
+#define FS_REQUIRES_DEV 1
 
 /* Hides from the compiler what it knows of a value, so that the check before it stays where the verifier sees it. */
 #define OPAQUE(v) asm volatile("" : "+r"(v))

@@ -29,7 +29,7 @@ struct {
 } namespaces SEC(".maps");
 
 /* Inner maps are declared by sizes: with types, kernel 6.1 answers EINVAL when one is inserted. */
-#define MAP_OF_ONE(name, value)                                                                                        \
+#define MAP_OF_ONE(name, key_type, entries, value)                                                                     \
 	struct name##_inner {                                                                                          \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                                      \
 		__uint(max_entries, 1);                                                                                \
@@ -39,15 +39,16 @@ struct {
 	struct {                                                                                                       \
 		__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);                                                               \
 		__uint(map_flags, BPF_F_NO_PREALLOC);                                                                  \
-		__uint(max_entries, MAX_PROFILES);                                                                     \
-		__type(key, u64);                                                                                      \
+		__uint(max_entries, entries);                                                                          \
+		__type(key, key_type);                                                                                 \
 		__array(values, struct name##_inner);                                                                  \
 	} name SEC(".maps")
-MAP_OF_ONE(profiles, struct profile);
-MAP_OF_ONE(automata_s, struct automaton_s);
-MAP_OF_ONE(automata_m, struct automaton_m);
-MAP_OF_ONE(automata_l, struct automaton_l);
-MAP_OF_ONE(automata_xl, struct automaton_xl);
+MAP_OF_ONE(profiles, u64, MAX_PROFILES, struct profile);
+MAP_OF_ONE(children, struct child_key, MAX_CHILDREN, struct profile);
+MAP_OF_ONE(automata_s, u64, MAX_AUTOMATA, struct automaton_s);
+MAP_OF_ONE(automata_m, u64, MAX_AUTOMATA, struct automaton_m);
+MAP_OF_ONE(automata_l, u64, MAX_AUTOMATA, struct automaton_l);
+MAP_OF_ONE(automata_xl, u64, MAX_AUTOMATA, struct automaton_xl);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

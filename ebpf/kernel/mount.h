@@ -4,7 +4,7 @@
  * "fstype NUL source", which an automaton turns into the set of rules that apply.
  */
 #pragma once
-#include "judge.h"
+#include "places.h"
 
 #define MS_REMOUNT 32
 #define MS_BIND 4096
@@ -13,17 +13,84 @@
 #define MS_PRIVATE (1 << 18)
 #define MS_SLAVE (1 << 19)
 #define MS_SHARED (1 << 20)
-#define MS_OPERATIONS (MS_REMOUNT | MS_BIND | MS_MOVE | MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED)
+#define MS_REC 16384
+#define MS_PROPAGATION (MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED)
+#define MS_OPERATIONS (MS_REMOUNT | MS_BIND | MS_MOVE | MS_PROPAGATION)
 #define MOUNT_UMOUNT 0x200
 #define MOUNT_NEW 0x80000000U
 #define FSTYPE_MAX 64
 
-/* The text is at the start of the slot's text, `length` bytes of it. */
-__noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
+#define NO_FSTYPE "none"
+#define SOURCE_AT sizeof(NO_FSTYPE) /* in the text of an operation that has no file system type */
+
+/* The longest source that is looked at; of a longer one rules can't be sure. */
+#define SOURCE_MAX 1024
+
+/* Whether the source in the slot's text is an absolute path without empty, `.` and `..` components. */
+__noinline u32 is_plain_path(u32 slot, u32 from, u32 to)
+{
+	struct scratch *s = scratch_of(slot);
+	u64 at = from;
+	if (!s || at > FSTYPE_MAX || from >= to || s->text[at] != '/')
+		return 0;
+	/* Of the component so far: nothing, `.`, `..`, or more. */
+	u32 seen = 0;
+	for (u32 i = 1; i < SOURCE_MAX; i++) {
+		u64 k = from + i;
+		if (k >= to)
+			return seen == 3 || i == 1;
+		OPAQUE(k);
+		u8 byte = s->text[k & (CHUNK_BYTES - 1)];
+		if (byte == '/') {
+			if (seen < 3)
+				return 0;
+			seen = 0;
+		} else if (byte == '.' && seen < 2) {
+			seen++;
+		} else {
+			seen = 3;
+		}
+		OPAQUE(seen);
+	}
+	return 0;
+}
+
+/* What is asked, in one argument: flags, the length of the text, and whether the source is the caller's own words. */
+#define REQUEST(flags, length) ((u64)(length) << 32 | (u32)(flags))
+#define IN_WORDS (1ULL << 63)
+
+static __always_inline void apply(struct mount_set *set, u32 flags, bool *deny, bool *audit)
+{
+	/* What is unmounted or moved has no mount flags that could be clear. */
+	u32 clear = flags & (MOUNT_UMOUNT | MS_MOVE) ? 0 : ~flags;
+	*deny |= (flags & set->deny_flags) || (clear & set->deny_clear);
+	*audit |= (flags & set->audit_flags) || (clear & set->audit_clear);
+}
+
+/* Reports the text at the start of the slot's text, `length` bytes of it. */
+static __always_inline void report_mount(u32 slot, u64 container, struct profile *p, struct scratch *s, u32 flags, u32 length,
+					 u8 action)
+{
+	struct report *r = begin_report(slot, container, p, EVENT_MOUNT, 0, action);
+	if (!r)
+		return;
+	u64 n = length;
+	OPAQUE(n);
+	if (n > TEXT_MAX)
+		n = TEXT_MAX;
+	r->violation.permissions = flags;
+	if (!bpf_probe_read_kernel(r->text, n, s->text))
+		r->violation.text_length = n;
+	send_report(r);
+}
+
+/* The text is at the start of the slot's text. */
+__noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64 owner)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
-	int confined = profile_of(mark, &p);
+	u32 flags = request, length = request >> 32 & 0xffff;
+	int confined = profile_of(container, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
 	if (confined == BROKEN || !p || !s)
@@ -40,26 +107,14 @@ __noinline int judge_mount(u64 mark, u32 slot, u32 flags, u32 length, u64 owner)
 		OPAQUE(set);
 		if (set >= MOUNT_SETS)
 			return -EACCES;
-		struct mount_set *m = &p->mounts[set];
-		/* What is unmounted or moved has no mount flags that could be clear. */
-		u32 clear = flags & (MOUNT_UMOUNT | MS_MOVE) ? 0 : ~flags;
-		deny = (flags & m->deny_flags) || (clear & m->deny_clear);
-		audit = (flags & m->audit_flags) || (clear & m->audit_clear);
+		apply(&p->mounts[set], flags, &deny, &audit);
+		/* Words that only the kernel can resolve may mean any path that rules name. */
+		if (request & IN_WORDS && !is_plain_path(slot, SOURCE_AT, length))
+			apply(&p->any_source, flags, &deny, &audit);
 	}
 	u8 action = action_of(p, deny, audit);
-	if (action) {
-		struct report *r = begin_report(slot, mark, p, EVENT_MOUNT, 0, action);
-		if (r) {
-			u64 n = length;
-			OPAQUE(n);
-			if (n > TEXT_MAX)
-				n = TEXT_MAX;
-			r->violation.permissions = flags;
-			if (!bpf_probe_read_kernel(r->text, n, s->text))
-				r->violation.text_length = n;
-			send_report(r);
-		}
-	}
+	if (action)
+		report_mount(slot, container, p, s, flags, length, action);
 	return refuses(p, deny) ? -EPERM : 0;
 }
 
@@ -74,8 +129,8 @@ __noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 	if (fstype)
 		n = bpf_probe_read_kernel_str(s->text, FSTYPE_MAX, (void *)fstype);
 	if (n <= 0) {
-		__builtin_memcpy(s->text, "none", 5);
-		n = 5;
+		__builtin_memcpy(s->text, NO_FSTYPE, SOURCE_AT);
+		n = SOURCE_AT;
 	}
 	u64 at = n;
 	OPAQUE(at);
@@ -87,14 +142,19 @@ __noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 	return at + m - 1; /* without the source's NUL */
 }
 
-static __always_inline int judge_mount_strings(u64 mark, u64 fstype, u64 source, u32 flags)
+static __always_inline int judge_mount_text(u64 container, u64 domain, u64 fstype, u64 source, u64 flags)
 {
 	u32 slot = slot_of_current();
 	u64 owner = new_owner();
 	int length = mount_text(slot, fstype, source, owner);
-	if (!length || judge_mount(mark, slot, flags, length, owner))
+	if (!length || judge_mount(container, domain, slot, REQUEST(flags, length) | (flags & IN_WORDS), owner))
 		return -EPERM;
 	return 0;
+}
+
+static __always_inline int judge_mount_strings(struct mark *mark, u64 fstype, u64 source, u64 flags)
+{
+	return judge_mount_text(mark->container, mark->domain, fstype, source, flags);
 }
 
 /*
@@ -110,16 +170,16 @@ __noinline int mount_path(u32 slot)
 	u64 n = 0;
 	if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) == PATH_OK && write_path(slot) == 0)
 		n = *(volatile u32 *)&r->violation.text_length;
-	__builtin_memcpy(s->text, "none", 5);
+	__builtin_memcpy(s->text, NO_FSTYPE, SOURCE_AT);
 	OPAQUE(n);
 	if (n > TEXT_MAX)
 		return 0;
-	if (bpf_probe_read_kernel(&s->text[5], n, r->text))
+	if (bpf_probe_read_kernel(&s->text[SOURCE_AT], n, r->text))
 		return 0;
-	return 5 + n;
+	return SOURCE_AT + n;
 }
 
-static __always_inline int judge_mount_path(u64 mark, struct dentry *dentry, struct vfsmount *mount, u32 flags)
+static __always_inline int judge_mount_at(u64 container, u64 domain, u64 dentry, u64 mount, u32 flags)
 {
 	u32 slot = slot_of_current();
 	struct scratch *s = scratch_of(slot);
@@ -127,52 +187,137 @@ static __always_inline int judge_mount_path(u64 mark, struct dentry *dentry, str
 		return -EACCES;
 	u64 owner = new_owner();
 	*(volatile u64 *)&s->owner = owner;
-	*(volatile u64 *)&s->dentry = (u64)dentry;
-	*(volatile u64 *)&s->mount = (u64)mount;
+	*(volatile u64 *)&s->dentry = dentry;
+	*(volatile u64 *)&s->mount = mount;
 	int length = mount_path(slot);
-	if (!length || judge_mount(mark, slot, flags, length, owner))
+	if (!length || judge_mount(container, domain, slot, REQUEST(flags, length), owner))
 		return -EPERM;
 	return 0;
 }
 
+static __always_inline int judge_mount_path(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 flags)
+{
+	return judge_mount_at(mark->container, mark->domain, (u64)dentry, (u64)mount, flags);
+}
+
+/*
+ * Judges an operation on `dentry` of the file system `super`, or on the whole of that (0), by each path that the task's
+ * namespace has for it. A tree that has none is a new one, and rules about sources that are named don't hold for it; a
+ * file system that has none has paths elsewhere, and may be any.
+ */
+__noinline int judge_mount_places(u64 container, u64 domain, u64 dentry, u64 super, u32 flags)
+{
+	u64 mount = 0, words = IN_WORDS;
+	for (u32 i = 0; i < PLACES; i++) {
+		mount = next_place(dentry, super, mount);
+		if (mount == NO_PLACE && i)
+			return 0;
+		if (mount == NO_PLACE && dentry)
+			words = 0;
+		if (mount == NO_PLACE || mount == LOST)
+			break;
+		u64 shown = dentry;
+		if (!shown)
+			shown = read_pointer(mount + OFFSET(struct mount, mnt) + OFFSET(struct vfsmount, mnt_root));
+		if (judge_mount_at(container, domain, shown, mount + OFFSET(struct mount, mnt), flags))
+			return -EPERM;
+	}
+	return judge_mount_text(container, domain, 0, 0, flags | words);
+}
+
+/*
+ * mount(2). Only a bind and a move look for their source, in the caller's words; what changes a mount is judged by that
+ * mount's path.
+ */
 SEC("lsm/sb_mount")
 int BPF_PROG(sb_mount, const char *source, const struct path *path, const char *type, unsigned long flags)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	if (flags & MS_OPERATIONS)
-		return judge_mount_strings(mark, 0, (u64)source, flags);
-	return judge_mount_strings(mark, (u64)type, (u64)source, (u32)flags | MOUNT_NEW);
+	if (!(flags & MS_OPERATIONS))
+		return judge_mount_strings(mark, (u64)type, (u64)source, (u32)flags | MOUNT_NEW);
+	/* The kernel looks for these in this order. */
+	if (flags & MS_REMOUNT || (flags & MS_PROPAGATION && !(flags & MS_BIND)))
+		return judge_mount_path(mark, path->dentry, path->mnt, flags & ~(MS_BIND | MS_REC));
+	return judge_mount_strings(mark, 0, (u64)source, (u32)flags | IN_WORDS);
 }
 
 SEC("lsm/sb_umount")
 int BPF_PROG(sb_umount, struct vfsmount *mount, int flags)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_mount_path(mark, BPF_CORE_READ(mount, mnt_root), mount, MOUNT_UMOUNT);
 }
 
-/* fsconfig's reconfiguration; mount(2)'s came through sb_mount already. */
+/* fsconfig's reconfiguration, which does not tell by which mount; also mount(2)'s, after sb_mount. */
 SEC("lsm/sb_remount")
 int BPF_PROG(sb_remount, struct super_block *sb)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	return judge_mount_strings(mark, 0, 0, MS_REMOUNT);
+	struct scratch *s = scratch_of(slot_of_current());
+	if (!s || judge_mount_places(mark->container, mark->domain, 0, number_of(s, sb), MS_REMOUNT))
+		return -EPERM;
+	return 0;
+}
+
+/* The text is at the start of the slot's text, `length` bytes of it. */
+__noinline int judge_block_mount(u64 container, u64 domain, u32 slot, u32 length, u64 owner)
+{
+	struct profile *p = NULL;
+	struct scratch *s = scratch_of(slot);
+	int confined = profile_of(container, domain, &p);
+	if (confined == UNCONFINED)
+		return 0;
+	if (confined == BROKEN || !p || !s || disturbed(s, owner))
+		return -EACCES;
+	bool deny = p->flags & PROFILE_BLOCK_MOUNT_DENY, audit = p->flags & PROFILE_BLOCK_MOUNT_AUDIT;
+	if (!deny && !audit)
+		return 0;
+	u8 action = action_of(p, deny, audit);
+	if (action)
+		report_mount(slot, container, p, s, MOUNT_NEW, length, action);
+	return refuses(p, deny) ? -EPERM : 0;
 }
 
 /*
- * The new mount API ends here: what fsmount made is a new mount of its file system; what open_tree cloned is a bind;
- * both are detached and can't be told apart, so both kinds of rules hold. An attached mount is moved.
+ * A file system is about to be there for the caller, by mount(2) or by fsconfig: before it could be looked into, even
+ * without being attached anywhere. One that lives on a block device names it, or is of a type that needs one (btrfs
+ * keeps its devices to itself).
+ */
+SEC("lsm/sb_set_mnt_opts")
+int BPF_PROG(sb_set_mnt_opts, struct super_block *sb)
+{
+	struct mark *mark = current_mark();
+	if (!mark)
+		return 0;
+	if (!BPF_CORE_READ(sb, s_bdev) && !(BPF_CORE_READ(sb, s_type, fs_flags) & FS_REQUIRES_DEV))
+		return 0;
+	u32 slot = slot_of_current();
+	u64 owner = new_owner();
+	struct scratch *s = scratch_of(slot);
+	if (!s)
+		return -EACCES;
+	u64 device = number_of(s, sb) + OFFSET(struct super_block, s_id);
+	int length = mount_text(slot, (u64)BPF_CORE_READ(sb, s_type, name), device, owner);
+	if (!length || judge_block_mount(mark->container, mark->domain, slot, length, owner))
+		return -EPERM;
+	return 0;
+}
+
+/*
+ * The new mount API ends here. A detached tree that fsmount made is a new mount of its file system; one that open_tree
+ * cloned is a bind of the paths that show its root. Which it is can't be told for sure, so both kinds of rules hold. An
+ * attached mount is moved.
  */
 SEC("lsm/move_mount")
 int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	u32 slot = slot_of_current();
@@ -189,14 +334,16 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 	const char *type = BPF_CORE_READ(sb, s_type, name);
 	if (judge_mount_strings(mark, (u64)type, 0, MOUNT_NEW))
 		return -EPERM;
-	return judge_mount_strings(mark, 0, 0, MS_BIND | MS_MOVE);
+	if (judge_mount_places(mark->container, mark->domain, number_of(s, dentry), (u64)sb, MS_BIND | MS_MOVE))
+		return -EPERM;
+	return 0;
 }
 
 /* The root of the namespace is moved: paths below it would be called otherwise. */
 SEC("lsm/sb_pivotroot")
 int BPF_PROG(sb_pivotroot, const struct path *old_path, const struct path *new_path)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_mount_path(mark, new_path->dentry, new_path->mnt, MS_MOVE);

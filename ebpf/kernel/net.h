@@ -26,10 +26,10 @@ static __always_inline u32 effective_protocol(int family, int type, int protocol
 	return 0;
 }
 
-__noinline int judge_socket(u64 mark, u32 family, u32 type, u32 protocol)
+__noinline int judge_socket(u64 container_key, u64 domain, u32 family, u32 type, u32 protocol)
 {
 	struct profile *p = NULL;
-	int confined = profile_of(mark, &p);
+	int confined = profile_of(container_key, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
 	if (confined == BROKEN || !p)
@@ -49,7 +49,7 @@ __noinline int judge_socket(u64 mark, u32 family, u32 type, u32 protocol)
 	}
 	u8 action = action_of(p, deny, audit);
 	if (action) {
-		struct report *r = begin_report(slot_of_current(), mark, p, EVENT_NETWORK, NETWORK_SOCKET, action);
+		struct report *r = begin_report(slot_of_current(), container_key, p, EVENT_NETWORK, NETWORK_SOCKET, action);
 		if (r) {
 			r->violation.family = family;
 			r->violation.socket_type = type;
@@ -65,10 +65,10 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 {
 	if (kern)
 		return 0;
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	if (judge_socket(mark, family, type & 15, effective_protocol(family, type & 15, protocol)))
+	if (judge_socket(mark->container, mark->domain, family, type & 15, effective_protocol(family, type & 15, protocol)))
 		return -EPERM;
 	return 0;
 }
@@ -89,17 +89,19 @@ static __always_inline void match_port(struct profile *p, u32 table, u16 port, b
 	}
 }
 
-/* What a destination is, in two arguments. */
 struct destination {
 	u64 address[2]; /* network byte order, IPv4 mapped into IPv6 */
 	u16 family;
 	u16 port; /* host byte order */
 };
 
-__noinline int judge_destination(u64 mark, u64 first, u64 second, u32 family_and_port, u32 op)
+/* What else is asked about a destination, in one argument, since a function has five at most. */
+#define CONTACT(op, family, port) ((u64)(op) << 32 | (u32)(family) << 16 | (port))
+
+__noinline int judge_destination(u64 container_key, u64 domain, u64 first, u64 second, u64 contact)
 {
 	struct profile *p = NULL;
-	int confined = profile_of(mark, &p);
+	int confined = profile_of(container_key, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
 	if (confined == BROKEN || !p)
@@ -107,7 +109,7 @@ __noinline int judge_destination(u64 mark, u64 first, u64 second, u32 family_and
 	if (!(p->flags & (PROFILE_EGRESS | PROFILE_COMPLAIN)))
 		return 0;
 	u64 address[2] = { first, second };
-	u16 port = family_and_port;
+	u16 port = contact;
 	bool deny = false, audit = false;
 
 	struct prefix_key key = {
@@ -124,7 +126,7 @@ __noinline int judge_destination(u64 mark, u64 first, u64 second, u32 family_and
 			match_port(p, found->port_set, port, &deny, &audit);
 	}
 	if (p->pod_self) {
-		struct container *container = bpf_map_lookup_elem(&containers, &mark);
+		struct container *container = bpf_map_lookup_elem(&containers, &container_key);
 		for (u32 i = 0; container && i < POD_ADDRESSES; i++) {
 			u64 *own = (u64 *)container->address[i];
 			if (i < container->addresses && own[0] == first && own[1] == second) {
@@ -135,11 +137,11 @@ __noinline int judge_destination(u64 mark, u64 first, u64 second, u32 family_and
 	}
 	u8 action = action_of(p, deny, audit);
 	if (action) {
-		struct report *r = begin_report(slot_of_current(), mark, p, EVENT_NETWORK, op, action);
+		struct report *r = begin_report(slot_of_current(), container_key, p, EVENT_NETWORK, contact >> 32, action);
 		if (r) {
 			__builtin_memcpy(r->violation.address, address, sizeof(address));
 			r->violation.port = port;
-			r->violation.family = family_and_port >> 16;
+			r->violation.family = contact >> 16;
 			send_report(r);
 		}
 	}
@@ -178,12 +180,12 @@ static __always_inline bool read_address(struct destination *to, u64 from, int l
 	return true;
 }
 
-static __always_inline int judge_address(u64 mark, u64 from, int length, u16 socket_family, u32 op)
+static __always_inline int judge_address(struct mark *mark, u64 from, int length, u16 socket_family, u32 op)
 {
 	struct destination to;
 	if (!read_address(&to, from, length, socket_family, op == NETWORK_SEND))
 		return 0;
-	if (judge_destination(mark, to.address[0], to.address[1], (u32)to.family << 16 | to.port, op))
+	if (judge_destination(mark->container, mark->domain, to.address[0], to.address[1], CONTACT(op, to.family, to.port)))
 		return -EPERM;
 	return 0;
 }
@@ -191,7 +193,7 @@ static __always_inline int judge_address(u64 mark, u64 from, int length, u16 soc
 SEC("lsm/socket_connect")
 int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_address(mark, (u64)address, length, 0, NETWORK_CONNECT);
@@ -201,7 +203,7 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 SEC("lsm/socket_sendmsg")
 int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *message)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	void *name = message->msg_name;
@@ -215,7 +217,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *message)
 }
 
 /* Where the peer's socket is now, not what it was bound as: a renamed socket is at its new path. Abstract ones have none. */
-static __always_inline int judge_unix(u64 mark, struct sock *peer)
+static __always_inline int judge_unix(struct mark *mark, struct sock *peer)
 {
 	struct unix_sock *u = (void *)peer;
 	struct dentry *dentry = BPF_CORE_READ(u, path.dentry);
@@ -227,7 +229,7 @@ static __always_inline int judge_unix(u64 mark, struct sock *peer)
 SEC("lsm/unix_stream_connect")
 int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_unix(mark, other);
@@ -236,7 +238,7 @@ int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other)
 SEC("lsm/unix_may_send")
 int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
 	return judge_unix(mark, BPF_CORE_READ(other, sk));

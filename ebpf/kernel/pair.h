@@ -42,12 +42,12 @@ static __always_inline bool moves_protected(struct pair_side *from, struct pair_
 }
 
 /* May the current task give the first path in scratch the second one's name? 0, a negative errno, or DISTURBED. */
-__noinline int judge_pair(u64 mark, u32 slot, u32 kind, u64 owner)
+__noinline int judge_pair(u64 container, u64 domain, u32 slot, u32 kind, u64 owner)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
 	struct pair_side from, to;
-	int confined = profile_of(mark, &p);
+	int confined = profile_of(container, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
 	if (confined == BROKEN || !p || !s)
@@ -63,28 +63,28 @@ __noinline int judge_pair(u64 mark, u32 slot, u32 kind, u64 owner)
 	if (disturbed(s, owner))
 		return DISTURBED;
 	if (found_old == PATH_UNKNOWN || found_new == PATH_UNKNOWN)
-		return refuse_unknown(slot, mark, p, PERM_WRITE);
+		return refuse_unknown(slot, container, p, PERM_WRITE);
 
 	u64 old = from.forward | from.backward, new = to.forward | to.backward;
 	u32 old_wanted = PERM_ALL, new_wanted = kind == PAIR_EXCHANGE ? PERM_ALL : PERM_WRITE;
 	u8 op = kind == PAIR_LINK ? OP_LINK : OP_RENAME;
 	if (kind != PAIR_LINK && (is_directory(old_dentry) || (kind == PAIR_EXCHANGE && is_directory(new_dentry))) &&
 	    moves_protected(&from, &to)) {
-		report_path(slot, mark, p, EVENT_FILE, op, p->flags & PROFILE_COMPLAIN ? ACTION_ALLOWED : ACTION_DENIED,
+		report_path(slot, container, p, EVENT_FILE, op, p->flags & PROFILE_COMPLAIN ? ACTION_ALLOWED : ACTION_DENIED,
 			    PERM_WRITE);
 		return p->flags & PROFILE_COMPLAIN ? 0 : -EPERM;
 	}
-	int result = conclude(slot, mark, p, old, old_wanted, op);
+	int result = conclude(slot, container, p, old, old_wanted, op);
 	if (result)
 		return result;
 	if (!((DENY(new) | AUDIT(new)) & new_wanted))
 		return 0;
 	if (walk(slot, new_dentry, new_mount) != PATH_OK)
-		return refuse_unknown(slot, mark, p, PERM_WRITE);
-	return conclude(slot, mark, p, new, new_wanted, op);
+		return refuse_unknown(slot, container, p, PERM_WRITE);
+	return conclude(slot, container, p, new, new_wanted, op);
 }
 
-static __always_inline int judge_two(u64 mark, const struct dentry *from, const struct dentry *to,
+static __always_inline int judge_two(struct mark *mark, const struct dentry *from, const struct dentry *to,
 				     const struct vfsmount *from_mount, const struct vfsmount *to_mount, u32 kind)
 {
 	u32 slot = slot_of_current();
@@ -98,7 +98,7 @@ static __always_inline int judge_two(u64 mark, const struct dentry *from, const 
 		*(volatile u64 *)&s->mount = (u64)from_mount;
 		*(volatile u64 *)&s->other_dentry = (u64)to;
 		*(volatile u64 *)&s->other_mount = (u64)to_mount;
-		int result = judge_pair(mark, slot, kind, owner);
+		int result = judge_pair(mark->container, mark->domain, slot, kind, owner);
 		if (result == 0)
 			return 0;
 		if (result != DISTURBED)

@@ -109,6 +109,7 @@ static __always_inline void climb(struct scratch *s, struct dentry *dentry, stru
 	s->climbed = n;
 	s->climbed_to = (u64)top;
 	s->climbed_from = (u64)dentry;
+	s->climbed_by = *(volatile u64 *)&s->owner;
 }
 
 /* Whether `mount`, which has no parent, is the root of a mount namespace and not of a detached tree. */
@@ -156,12 +157,12 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 	u64 mount = vfsmount - OFFSET(struct mount, mnt);
 	s->count = 0;
 	s->root_super = 0;
-	if (s->climbed_from == dentry) {
+	if (s->climbed_by == s->owner && s->climbed_from == dentry) {
 		s->count = s->climbed;
 		dentry = *(volatile u64 *)&s->climbed_to;
 	}
 	/* The next walk of this slot overwrites the entries. */
-	s->climbed_from = 0;
+	s->climbed_by = 0;
 	if (read_mount(&m, mount))
 		return PATH_UNKNOWN;
 	s->first_root = m.root;

@@ -4,7 +4,7 @@
 #include "automaton.h"
 
 /* Fills what every event has; the caller fills the rest and sends it. */
-static __always_inline struct report *begin_report(u32 slot, u64 mark, struct profile *profile, u8 type, u8 op, u8 action)
+static __always_inline struct report *begin_report(u32 slot, u64 container, struct profile *profile, u8 type, u8 op, u8 action)
 {
 	struct report *r = report_of(slot);
 	if (!r) {
@@ -14,7 +14,7 @@ static __always_inline struct report *begin_report(u32 slot, u64 mark, struct pr
 	struct violation *v = &r->violation;
 	u64 id = bpf_get_current_pid_tgid();
 	v->time = bpf_ktime_get_boot_ns();
-	v->container = mark;
+	v->container = container;
 	v->profile = profile->key;
 	v->tgid = id >> 32;
 	v->tid = id;

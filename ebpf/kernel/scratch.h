@@ -39,6 +39,7 @@ struct scratch {
 	u64 mount;
 	u64 other_dentry;
 	u64 other_mount;
+	u64 target; /* domain that executing the file leads to */
 	u32 count; /* of entry[]: components, or pieces of text */
 	/* Where a walk of an automaton is that is not over. */
 	u32 state;
@@ -49,8 +50,9 @@ struct scratch {
 	s32 move; /* to the byte after it */
 	u32 pad;
 	u64 verdict;
-	u64 climbed_from; /* where the entries begin that the hook itself has collected; 0: none */
-	u64 climbed_to;	  /* the directory entry after them */
+	u64 climbed_by;	  /* owner of the check whose hook has itself collected the first entries, */
+	u64 climbed_from; /* where they begin */
+	u64 climbed_to;	  /* and what comes after them */
 	u32 climbed;	  /* how many they are */
 	u32 text_length;
 	u64 first_root;	 /* of the last walk: root of the mount that the file lives in, */
@@ -88,6 +90,13 @@ static __always_inline u32 slot_of_current(void)
 static __always_inline struct scratch *scratch_of(u32 slot)
 {
 	return bpf_map_lookup_elem(&scratch, &slot);
+}
+
+/* A pointer as a plain number: global functions take no other. */
+static __always_inline u64 number_of(struct scratch *s, const void *pointer)
+{
+	*(volatile u64 *)&s->dentry = (u64)pointer;
+	return *(volatile u64 *)&s->dentry;
 }
 
 static __always_inline struct report *report_of(u32 slot)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Who is confined: tasks that carry a mark, the key of the container they belong to. The mark is set at exec (exec.h)
- * or by the task iterator, inherited at fork (task.h), and never taken away.
+ * Who is confined: tasks that carry a mark, which says the container they belong to, and the domain. The mark is set at
+ * exec (exec.h) or by the task iterator, inherited at fork (task.h), and never taken away.
  */
 #pragma once
 #include "maps.h"
@@ -13,20 +13,22 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 20);
 	__type(key, u64);
-	__type(value, u64);
+	__type(value, struct mark);
 } subjects SEC(".maps");
 
-static __always_inline u64 mark_of(struct task_struct *task)
+static __always_inline struct mark *mark_of(struct task_struct *task)
 {
 	u64 key = (u64)task;
-	u64 *mark = bpf_map_lookup_elem(&subjects, &key);
-	return mark ? *mark : 0;
+	return bpf_map_lookup_elem(&subjects, &key);
 }
 
-static __always_inline bool set_mark(struct task_struct *task, u64 container)
+static __always_inline struct mark *set_mark(struct task_struct *task, u64 container, u64 domain)
 {
 	u64 key = (u64)task;
-	return bpf_map_update_elem(&subjects, &key, &container, BPF_ANY) == 0;
+	struct mark mark = { .container = container, .domain = domain };
+	if (bpf_map_update_elem(&subjects, &key, &mark, BPF_ANY))
+		return NULL;
+	return bpf_map_lookup_elem(&subjects, &key);
 }
 
 static __always_inline struct task_struct *current_task(void)
@@ -41,22 +43,18 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, u64);
+	__type(value, struct mark);
 } subjects SEC(".maps");
 
-static __always_inline u64 mark_of(struct task_struct *task)
+static __always_inline struct mark *mark_of(struct task_struct *task)
 {
-	u64 *mark = bpf_task_storage_get(&subjects, task, 0, 0);
-	return mark ? *mark : 0;
+	return bpf_task_storage_get(&subjects, task, 0, 0);
 }
 
-static __always_inline bool set_mark(struct task_struct *task, u64 container)
+static __always_inline struct mark *set_mark(struct task_struct *task, u64 container, u64 domain)
 {
-	u64 *mark = bpf_task_storage_get(&subjects, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!mark)
-		return false;
-	*mark = container;
-	return true;
+	struct mark mark = { .container = container, .domain = domain };
+	return bpf_task_storage_get(&subjects, task, &mark, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 static __always_inline struct task_struct *current_task(void)
@@ -65,7 +63,7 @@ static __always_inline struct task_struct *current_task(void)
 }
 #endif
 
-static __always_inline u64 current_mark(void)
+static __always_inline struct mark *current_mark(void)
 {
 	return mark_of(current_task());
 }
@@ -87,16 +85,30 @@ static __always_inline u64 identity_of(struct mnt_namespace *ns)
 	return 0;
 }
 
+/*
+ * The kernel itself may act for the task with credentials of its own: overlayfs does with the mounter's, to copy a file
+ * up and for whatever it does in its own layers. It shows as a task whose subjective credentials are not its objective
+ * ones. User space can bring that about only with io_uring's personalities, which uring_override_creds stops.
+ */
+static __always_inline bool acts_for_the_kernel(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cred) != BPF_CORE_READ(task, real_cred);
+}
+
 /* A subject's profile, or why there is none. */
 enum { UNCONFINED = 0, CONFINED = 1, BROKEN = 2 };
 
 /*
+ * The rules for a task of `domain`: those that the profile has for it, else the profile itself. They are looked up by
+ * the profile's generation, so that a program sees a profile and its children of one version, whatever user space
+ * replaces meanwhile.
+ *
  * Broken: the container names a profile that is not there. User space never lets that happen in its own order of
  * updates, so it refuses whatever is asked.
  */
-static __always_inline int profile_of(u64 mark, struct profile **profile)
+static __always_inline int profile_of(u64 container_key, u64 domain, struct profile **profile)
 {
-	struct container *container = bpf_map_lookup_elem(&containers, &mark);
+	struct container *container = bpf_map_lookup_elem(&containers, &container_key);
 	if (!container || !container->profile)
 		return UNCONFINED;
 	u64 key = container->profile;
@@ -106,6 +118,13 @@ static __always_inline int profile_of(u64 mark, struct profile **profile)
 	if (!found) {
 		count(COUNTER_NO_PROFILE);
 		return BROKEN;
+	}
+	if (domain) {
+		struct child_key child = { .generation = found->generation, .domain = domain };
+		void *of_domain = bpf_map_lookup_elem(&children, &child);
+		struct profile *own = of_domain ? bpf_map_lookup_elem(of_domain, &zero) : NULL;
+		if (own)
+			found = own;
 	}
 	*profile = found;
 	return CONFINED;

@@ -6,10 +6,10 @@
 SEC("lsm/task_alloc")
 int BPF_PROG(task_alloc, struct task_struct *task)
 {
-	u64 mark = current_mark();
+	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	if (!set_mark(task, mark)) {
+	if (!set_mark(task, mark->container, mark->domain)) {
 		count(COUNTER_MARK_FAILED);
 		return -ENOMEM;
 	}
@@ -27,6 +27,9 @@ int BPF_PROG(task_free, struct task_struct *task)
 #endif
 
 /*
+ * Which targets a running task came from can't be told any more: it gets no domain, as do those it starts until one of
+ * them executes a target.
+ *
  * Marks the tasks of the requested mount namespace and the children of marked tasks, wherever these have gone. Run
  * until a pass marks nothing: a task forked by an unmarked one during a pass is found by the next.
  */
@@ -45,7 +48,10 @@ int mark_tasks(struct bpf_iter__task *ctx)
 	bool member = ns && BPF_CORE_READ(ns, ns.inum) == request->mntns;
 	if (!member) {
 		struct task_struct *parent = task->real_parent;
-		if (!parent || mark_of(parent) != container)
+		if (!parent)
+			return 0;
+		struct mark *mark = mark_of(parent);
+		if (!mark || mark->container != container)
 			return 0;
 	} else {
 		struct container_state *state = bpf_map_lookup_elem(&states, &container);
@@ -54,7 +60,7 @@ int mark_tasks(struct bpf_iter__task *ctx)
 			state->state = CONTAINER_ACTIVE;
 		}
 	}
-	if (set_mark(task, container))
+	if (set_mark(task, container, 0))
 		request->marked += 1;
 	else
 		request->failed += 1;

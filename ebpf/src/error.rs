@@ -111,6 +111,12 @@ pub enum RulesError {
         /// Why.
         source: automata::Error,
     },
+    /// Two rule sets for one executable: which one holds?
+    #[error("two sets of rules are for the executable {0}: a defect of the plan")]
+    Target(String),
+    /// The targets don't fit into one automaton.
+    #[error("the executables with rules of their own: {0}")]
+    Targets(#[from] varmor_policy::automata::AutomatonError),
     /// Egress rules don't fit.
     #[error(transparent)]
     Prefixes(#[from] prefixes::Error),

@@ -46,11 +46,12 @@ impl Variant {
 }
 
 /// The maps that the object's programs and user space share: pinned, and found again by the next loader.
-pub const PINNED_MAPS: [&str; 14] = [
+pub const PINNED_MAPS: [&str; 15] = [
     pins::CONTAINERS,
     pins::STATES,
     pins::NAMESPACES,
     pins::PROFILES,
+    pins::CHILDREN,
     pins::AUTOMATA_S,
     pins::AUTOMATA_M,
     pins::AUTOMATA_L,

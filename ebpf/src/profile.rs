@@ -1,11 +1,12 @@
 //! The fixed-size part of a profile, as the programs read it.
 
 use varmor_bpf_abi::layout::{
-    ADDRESS_FAMILIES, AutomatonRef, MOUNT_SETS, MountSet, PROFILE_COMPLAIN, PROFILE_EGRESS,
-    PROFILE_PTRACE, PROFILE_SOCKETS, PROFILE_USERNS_AUDIT, PROFILE_USERNS_DENY, Profile,
-    SocketRule,
+    ADDRESS_FAMILIES, AutomatonRef, MOUNT_SETS, MountSet, PROFILE_BLOCK_MOUNT_AUDIT,
+    PROFILE_BLOCK_MOUNT_DENY, PROFILE_BLOCK_OPEN_AUDIT, PROFILE_BLOCK_OPEN_DENY, PROFILE_COMPLAIN,
+    PROFILE_EGRESS, PROFILE_PTRACE, PROFILE_SOCKETS, PROFILE_USERNS_AUDIT, PROFILE_USERNS_DENY,
+    Profile, SocketRule,
 };
-use varmor_policy::plan::bpf::{BpfProfile, Masks};
+use varmor_policy::plan::bpf::{self, BpfProfile, Masks};
 
 /// Why a profile can't be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum Error {
 /// Where the parts of a profile that have maps of their own were put.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Parts {
-    /// Key of the entries in `prefixes`.
+    /// Key of the entries in `prefixes`, and of a profile's in `children`.
     pub generation: u64,
     /// Forward path automaton.
     pub forward: AutomatonRef,
@@ -45,17 +46,21 @@ pub struct Parts {
     pub backward: AutomatonRef,
     /// Mount automaton.
     pub mount: AutomatonRef,
+    /// Automaton of the executables that have rules of their own.
+    pub targets: AutomatonRef,
 }
 
-/// The entry of the profile's array.
+/// The entry of the profile's array, or of its child's, which has the profile's key.
 pub fn encode(key: u64, profile: &BpfProfile, parts: &Parts) -> Result<Profile, Error> {
     let Parts {
         generation,
         forward,
         backward,
         mount,
+        targets,
     } = *parts;
     let (external, internal) = (profile.ptrace.external, profile.ptrace.internal);
+    let mounts = mounts(profile)?;
     Ok(Profile {
         key,
         generation,
@@ -64,6 +69,7 @@ pub fn encode(key: u64, profile: &BpfProfile, parts: &Parts) -> Result<Profile, 
         forward,
         backward,
         mount,
+        targets,
         flags: flags(profile),
         pod_self: profile
             .egress
@@ -74,8 +80,9 @@ pub fn encode(key: u64, profile: &BpfProfile, parts: &Parts) -> Result<Profile, 
         ptrace_internal_deny: internal.deny,
         ptrace_internal_audit: internal.audit,
         pad: [0; 4],
+        any_source: any_source(profile),
         sockets: sockets(profile)?,
-        mounts: mounts(profile)?,
+        mounts,
     })
 }
 
@@ -99,6 +106,10 @@ fn flags(profile: &BpfProfile) -> u32 {
         ),
         (deny, PROFILE_USERNS_DENY),
         (audit, PROFILE_USERNS_AUDIT),
+        (profile.block_open.deny, PROFILE_BLOCK_OPEN_DENY),
+        (profile.block_open.audit, PROFILE_BLOCK_OPEN_AUDIT),
+        (profile.block_mount.deny, PROFILE_BLOCK_MOUNT_DENY),
+        (profile.block_mount.audit, PROFILE_BLOCK_MOUNT_AUDIT),
     ]
     .into_iter()
     .filter_map(|(set, flag)| set.then_some(flag))
@@ -142,21 +153,32 @@ fn mounts(profile: &BpfProfile) -> Result<[MountSet; MOUNT_SETS], Error> {
         return Err(Error::MountSet { found, sets });
     }
     for (to, from) in all.iter_mut().zip(&mounts.sets) {
-        *to = MountSet {
-            deny_flags: from.deny_flags,
-            deny_clear: from.deny_clear,
-            audit_flags: from.audit_flags,
-            audit_clear: from.audit_clear,
-        };
+        *to = mount_set(from);
     }
     Ok(all)
+}
+
+fn any_source(profile: &BpfProfile) -> MountSet {
+    profile
+        .mounts
+        .as_ref()
+        .map_or_else(MountSet::default, |mounts| mount_set(&mounts.any_source()))
+}
+
+fn mount_set(from: &bpf::MountSet) -> MountSet {
+    MountSet {
+        deny_flags: from.deny_flags,
+        deny_clear: from.deny_clear,
+        audit_flags: from.audit_flags,
+        audit_clear: from.audit_clear,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use varmor_policy::plan::automaton::{Automaton, PathVerdict};
-    use varmor_policy::plan::bpf::{self, Mounts, Ptrace};
+    use varmor_policy::plan::bpf::{Mounts, Ptrace};
 
     #[test]
     fn every_rule_finds_its_place() {
@@ -184,6 +206,14 @@ mod tests {
             },
             userns_create: Masks {
                 deny: true,
+                audit: true,
+            },
+            block_open: Masks {
+                deny: true,
+                audit: false,
+            },
+            block_mount: Masks {
+                deny: false,
                 audit: true,
             },
             ..BpfProfile::default()
@@ -215,7 +245,9 @@ mod tests {
             | PROFILE_SOCKETS
             | PROFILE_PTRACE
             | PROFILE_USERNS_DENY
-            | PROFILE_USERNS_AUDIT;
+            | PROFILE_USERNS_AUDIT
+            | PROFILE_BLOCK_OPEN_DENY
+            | PROFILE_BLOCK_MOUNT_AUDIT;
         assert_eq!(encoded.flags, expected);
         let inet = SocketRule {
             deny_protocols: 1 << 17,

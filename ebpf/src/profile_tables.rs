@@ -1,13 +1,15 @@
-//! Profiles in the kernel: their automata and prefixes first, under keys of their own, then the profile that names them,
-//! then the old ones away. So a program always finds a whole profile, the old one or the new one.
+//! Profiles in the kernel: their automata, prefixes and children first, under keys of their own, then the profile that names
+//! them, then the old ones away. So a program always finds a whole profile and its children, the old ones or the new ones.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use varmor_bpf_abi::layout::{AutomatonRef, Class, Plain, PrefixKey, Profile};
-use varmor_bpf_abi::profile_key;
+use varmor_bpf_abi::layout::{AutomatonRef, ChildKey, Class, Plain, PrefixKey, Profile};
 use varmor_bpf_abi::sys::{ANY, EXIST, Map, MapType, NOEXIST, Shape};
+use varmor_bpf_abi::{domain_key, maps, profile_key};
+use varmor_policy::automata::compile_numbers;
 use varmor_policy::plan::automaton::Automaton;
 use varmor_policy::plan::bpf::BpfProfile;
+use varmor_policy::plan::egress::Egress;
 
 use crate::error::{Error, RulesError};
 use crate::profile::Parts;
@@ -15,24 +17,55 @@ use crate::tables::Tables;
 use crate::{automata, prefixes, profile};
 
 const FULL_PROFILES: &str = "too many profiles are loaded; delete policies";
+const FULL_CHILDREN: &str =
+    "too many executables have rules of their own; delete policies, or use fewer targets";
 const FULL_PREFIXES: &str =
     "too many egress prefixes are loaded; use fewer or shorter destination lists";
 
-/// Which prefixes belong to which generation; the trie can't be asked.
+/// What belongs to which profile, by the profile's generation.
 #[derive(Debug, Default)]
-pub struct Generations(HashMap<u64, Vec<PrefixKey>>);
+pub struct Generations(HashMap<u64, Owned>);
+
+/// Everything in the tables that one generation of a profile, or one of its children, names.
+#[derive(Debug, Default)]
+struct Owned {
+    /// Class number and key.
+    automata: BTreeSet<(u32, u64)>,
+    children: Vec<ChildKey>,
+    prefixes: Vec<PrefixKey>,
+}
 
 impl Generations {
-    /// Reads the tables, and deletes the automata and prefixes that no profile names: an update was interrupted.
+    /// Reads the tables, and deletes what no profile names: an update was interrupted.
     pub fn collect(tables: &Tables) -> Result<Self, Error> {
-        let (mut automata, mut generations) = (BTreeSet::new(), BTreeSet::new());
+        let mut all: HashMap<u64, Owned> = HashMap::new();
+        // Children may have prefixes of their own.
+        let mut owner_of_prefixes: HashMap<u64, u64> = HashMap::new();
         for key in tables.profiles.keys::<u64>()? {
             let Some(profile) = read(tables, key)? else {
                 continue;
             };
-            automata.extend(refs(&profile).map(|automaton| (automaton.class, automaton.key)));
-            generations.insert(profile.generation);
+            let owned = all.entry(profile.generation).or_default();
+            owned.automata.extend(automata_of(&profile));
+            owner_of_prefixes.insert(profile.generation, profile.generation);
         }
+        for key in tables.children.keys::<ChildKey>()? {
+            let Some(owned) = all.get_mut(&key.generation) else {
+                tables.children.delete(&key)?;
+                continue;
+            };
+            owned.children.push(key);
+            if let Some(child) = read_child(tables, &key)? {
+                owned.automata.extend(automata_of(&child));
+                owner_of_prefixes
+                    .entry(child.generation)
+                    .or_insert(key.generation);
+            }
+        }
+        let automata: BTreeSet<(u32, u64)> = all
+            .values()
+            .flat_map(|owned| owned.automata.iter().copied())
+            .collect();
         for class in Class::ALL {
             for key in tables.automata(class).keys::<u64>()? {
                 if !automata.contains(&(class.number(), key)) {
@@ -40,51 +73,40 @@ impl Generations {
                 }
             }
         }
-        let mut kept: HashMap<u64, Vec<PrefixKey>> = HashMap::new();
         for key in tables.prefixes.keys::<PrefixKey>()? {
-            if generations.contains(&key.generation) {
-                kept.entry(key.generation).or_default().push(key);
-            } else {
-                tables.prefixes.delete(&key)?;
+            let owner = owner_of_prefixes.get(&key.generation);
+            match owner.and_then(|owner| all.get_mut(owner)) {
+                Some(owned) => owned.prefixes.push(key),
+                None => {
+                    tables.prefixes.delete(&key)?;
+                }
             }
         }
-        Ok(Self(kept))
+        Ok(Self(all))
     }
 
-    /// Loads a profile, or replaces it at once for every container that has it. On an error the old one stays.
+    /// Loads a profile, or replaces it and its children at once for every container that has it. On an error the old one
+    /// stays.
     pub fn set(&mut self, tables: &Tables, name: &str, rules: &BpfProfile) -> Result<(), Error> {
         let key = profile_key(name);
-        let generation = random()?;
-        let encoded = encode_all(rules, generation).map_err(|source| Error::Rules {
-            name: name.to_owned(),
-            source: Box::new(source),
-        })?;
         let old = read(tables, key)?;
-
-        let mut parts = Parts {
-            generation,
-            ..Parts::default()
+        let generation = random()?;
+        let mut writer = Writer {
+            tables,
+            name,
+            key,
+            automata: HashMap::new(),
+            egress: HashMap::new(),
+            owned: Owned::default(),
         };
-        let made = insert(tables, name, &encoded, &mut parts).and_then(|()| {
-            let value = profile::encode(key, rules, &parts).map_err(|error| Error::Rules {
-                name: name.to_owned(),
-                source: Box::new(error.into()),
-            })?;
-            let array = array_of_one(name, "profile", &value.to_bytes())?;
-            Ok(tables.profiles.put_map(&key, &array, ANY, FULL_PROFILES)?)
-        });
-        let prefixes: Vec<PrefixKey> = encoded.prefixes.iter().map(|(key, _)| *key).collect();
-        if let Err(error) = made {
+        if let Err(error) = writer.write(rules, generation) {
             // The first error is the one to report; what can't be deleted now is collected at the next start.
-            let _ = delete_automata(tables, [parts.forward, parts.backward, parts.mount]);
-            let _ = prefixes
-                .iter()
-                .try_for_each(|key| tables.prefixes.delete(key).map(drop));
+            let _ = delete(tables, &writer.owned);
             return Err(error);
         }
-        self.0.insert(generation, prefixes);
+        self.0.insert(generation, writer.owned);
         // The kernel waited until no program used the old profile.
-        old.map_or(Ok(()), |old| self.delete_parts(tables, &old))
+        old.map_or(Ok(()), |old| self.delete_parts(tables, old.generation))
     }
 
     /// Unloads a profile; one that isn't loaded is no error.
@@ -109,79 +131,136 @@ impl Generations {
             return Ok(());
         };
         tables.profiles.delete(&key)?;
-        self.delete_parts(tables, &old)
+        self.delete_parts(tables, old.generation)
     }
 
-    fn delete_parts(&mut self, tables: &Tables, profile: &Profile) -> Result<(), Error> {
-        delete_automata(tables, refs(profile))?;
-        for key in self.0.remove(&profile.generation).unwrap_or_default() {
-            tables.prefixes.delete(&key)?;
+    fn delete_parts(&mut self, tables: &Tables, generation: u64) -> Result<(), Error> {
+        self.0
+            .remove(&generation)
+            .map_or(Ok(()), |owned| delete(tables, &owned))
+    }
+}
+
+/// Writes one generation of a profile, and remembers what it wrote, also after an error.
+///
+/// Children mostly repeat what their profile says of other subjects: equal automata and egress rules are in the kernel
+/// once.
+struct Writer<'a> {
+    tables: &'a Tables,
+    name: &'a str,
+    /// Of the profile, which its children have too.
+    key: u64,
+    automata: HashMap<&'a Automaton, AutomatonRef>,
+    egress: HashMap<&'a Egress, u64>,
+    owned: Owned,
+}
+
+impl<'a> Writer<'a> {
+    fn write(&mut self, rules: &'a BpfProfile, generation: u64) -> Result<(), Error> {
+        let mut targets = BTreeMap::new();
+        let mut parts = self.parts(rules, generation)?;
+        for child in &rules.children {
+            let own = match &child.profile.egress {
+                None => generation,
+                Some(egress) => self.egress.get(egress).copied().map_or_else(random, Ok)?,
+            };
+            let parts = self.parts(&child.profile, own)?;
+            let array = self.array(&child.profile, &parts)?;
+            for target in &child.targets {
+                let domain = domain_key(target);
+                if targets.insert(domain, target.as_str()).is_some() {
+                    return Err(self.refused(RulesError::Target(target.clone())));
+                }
+                let key = ChildKey { generation, domain };
+                let children = &self.tables.children;
+                children.put_map(&key, &array, NOEXIST, FULL_CHILDREN)?;
+                self.owned.children.push(key);
+            }
         }
-        Ok(())
+        let numbered = targets.iter().map(|(domain, target)| (*target, *domain));
+        if let Some(automaton) =
+            compile_numbers(numbered).map_err(|error| self.refused(error.into()))?
+        {
+            parts.targets = self.insert("target", &automaton)?;
+        }
+        let array = self.array(rules, &parts)?;
+        let profiles = &self.tables.profiles;
+        Ok(profiles.put_map(&self.key, &array, ANY, FULL_PROFILES)?)
     }
-}
 
-/// A profile's rules in the kernel's form, before anything is written.
-struct Encoded {
-    forward: Option<(Class, Vec<u8>, u32)>,
-    backward: Option<(Class, Vec<u8>, u32)>,
-    mount: Option<(Class, Vec<u8>, u32)>,
-    prefixes: Vec<(PrefixKey, varmor_bpf_abi::layout::PrefixValue)>,
-}
+    fn refused(&self, source: RulesError) -> Error {
+        Error::Rules {
+            name: self.name.to_owned(),
+            source: Box::new(source),
+        }
+    }
 
-fn encode_all(rules: &BpfProfile, generation: u64) -> Result<Encoded, RulesError> {
-    let automaton = |what: &'static str, automaton: Option<&Automaton>| {
-        let Some(automaton) = automaton else {
-            return Ok(None);
+    /// Writes what has a map of its own.
+    fn parts(&mut self, rules: &'a BpfProfile, generation: u64) -> Result<Parts, Error> {
+        let mounts = rules.mounts.as_ref().map(|mounts| &mounts.automaton);
+        let parts = Parts {
+            generation,
+            forward: self.automaton("file", rules.forward.as_ref())?,
+            backward: self.automaton("file", rules.backward.as_ref())?,
+            mount: self.automaton("mount", mounts)?,
+            targets: AutomatonRef::default(),
         };
-        let (class, bytes) =
-            automata::encode(automaton).map_err(|source| RulesError::Automaton {
+        if let Some(egress) = &rules.egress
+            && !self.egress.contains_key(egress)
+        {
+            let entries =
+                prefixes::encode(egress, generation).map_err(|error| self.refused(error.into()))?;
+            for (key, value) in &entries {
+                // Before it is written: deleting one that isn't there is no error.
+                self.owned.prefixes.push(*key);
+                self.tables.prefixes.put(key, value, ANY, FULL_PREFIXES)?;
+            }
+            self.egress.insert(egress, generation);
+        }
+        Ok(parts)
+    }
+
+    fn automaton(
+        &mut self,
+        what: &'static str,
+        automaton: Option<&'a Automaton>,
+    ) -> Result<AutomatonRef, Error> {
+        let Some(automaton) = automaton else {
+            return Ok(AutomatonRef::default());
+        };
+        if let Some(written) = self.automata.get(automaton) {
+            return Ok(*written);
+        }
+        let written = self.insert(what, automaton)?;
+        self.automata.insert(automaton, written);
+        Ok(written)
+    }
+
+    fn insert(&mut self, what: &'static str, automaton: &Automaton) -> Result<AutomatonRef, Error> {
+        let (class, bytes) = automata::encode(automaton).map_err(|source| {
+            self.refused(RulesError::Automaton {
                 automaton: what,
                 source,
-            })?;
-        Ok::<_, RulesError>(Some((class, bytes, automata::permissions(automaton))))
-    };
-    // Nothing is written yet when these fail.
-    profile::encode(0, rules, &Parts::default())?;
-    Ok(Encoded {
-        forward: automaton("file", rules.forward.as_ref())?,
-        backward: automaton("file", rules.backward.as_ref())?,
-        mount: automaton(
-            "mount",
-            rules.mounts.as_ref().map(|mounts| &mounts.automaton),
-        )?,
-        prefixes: match &rules.egress {
-            Some(egress) => prefixes::encode(egress, generation)?,
-            None => Vec::new(),
-        },
-    })
-}
-
-/// Writes automata and prefixes; `parts` tells what was written, also after an error.
-fn insert(tables: &Tables, name: &str, encoded: &Encoded, parts: &mut Parts) -> Result<(), Error> {
-    for (automaton, to) in [
-        (&encoded.forward, &mut parts.forward),
-        (&encoded.backward, &mut parts.backward),
-        (&encoded.mount, &mut parts.mount),
-    ] {
-        let Some((class, bytes, permissions)) = automaton else {
-            continue;
-        };
-        let array = array_of_one(name, class.map(), bytes)?;
+            })
+        })?;
+        let array = array_of_one(self.name, class.map(), &bytes)?;
         let key = random()?;
-        tables
-            .automata(*class)
+        self.tables
+            .automata(class)
             .put_map(&key, &array, NOEXIST, FULL_PROFILES)?;
-        *to = AutomatonRef {
+        self.owned.automata.insert((class.number(), key));
+        Ok(AutomatonRef {
             key,
             class: class.number(),
-            permissions: *permissions,
-        };
+            permissions: automata::permissions(automaton),
+        })
     }
-    for (key, value) in &encoded.prefixes {
-        tables.prefixes.put(key, value, ANY, FULL_PREFIXES)?;
+
+    fn array(&self, rules: &BpfProfile, parts: &Parts) -> Result<Map, Error> {
+        let value =
+            profile::encode(self.key, rules, parts).map_err(|error| self.refused(error.into()))?;
+        array_of_one(self.name, "profile", &value.to_bytes())
     }
-    Ok(())
 }
 
 /// A map that holds `value` only, to be put into a map of maps.
@@ -207,24 +286,48 @@ fn array_of_one(name: &str, table: &'static str, value: &[u8]) -> Result<Map, Er
 
 /// The profile with this key.
 pub fn read(tables: &Tables, key: u64) -> Result<Option<Profile>, Error> {
-    let Some(id) = tables.profiles.get::<u32>(&key)? else {
+    read_array(&tables.profiles, &key)
+}
+
+/// The rules for a domain.
+pub fn read_child(tables: &Tables, key: &ChildKey) -> Result<Option<Profile>, Error> {
+    read_array(&tables.children, key)
+}
+
+fn read_array(map: &maps::Pinned, key: &impl Plain) -> Result<Option<Profile>, Error> {
+    let Some(id) = map.get::<u32>(key)? else {
         return Ok(None);
     };
     let value = Map::by_id(id).and_then(|array| array.lookup(&0_u32.to_bytes()));
-    let value = value.map_err(|source| tables.profiles.access("read", source))?;
+    let value = value.map_err(|source| map.access("read", source))?;
     Ok(value.and_then(|bytes| Profile::from_bytes(&bytes)))
 }
 
-/// The automata that a profile names.
-fn refs(profile: &Profile) -> [AutomatonRef; 3] {
-    [profile.forward, profile.backward, profile.mount]
+/// The automata that a profile names: class number and key.
+fn automata_of(profile: &Profile) -> impl Iterator<Item = (u32, u64)> {
+    [
+        profile.forward,
+        profile.backward,
+        profile.mount,
+        profile.targets,
+    ]
+    .into_iter()
+    .filter(|automaton| *automaton != AutomatonRef::default())
+    .map(|automaton| (automaton.class, automaton.key))
 }
 
-fn delete_automata(tables: &Tables, automata: [AutomatonRef; 3]) -> Result<(), Error> {
-    for automaton in automata {
-        if let Some(class) = Class::from_number(automaton.class) {
-            tables.automata(class).delete(&automaton.key)?;
+fn delete(tables: &Tables, owned: &Owned) -> Result<(), Error> {
+    // The children first: they name the rest.
+    for key in &owned.children {
+        tables.children.delete(key)?;
+    }
+    for (class, key) in &owned.automata {
+        if let Some(class) = Class::from_number(*class) {
+            tables.automata(class).delete(key)?;
         }
+    }
+    for key in &owned.prefixes {
+        tables.prefixes.delete(key)?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use varmor_bpf_abi::layout::{
-    ABI_VERSION, COUNTERS, Class, MarkRequest, Meta, Plain, PrefixKey, PrefixValue, Settings,
+    ABI_VERSION, COUNTERS, ChildKey, Class, MarkRequest, Meta, Plain, PrefixKey, PrefixValue,
+    Settings,
 };
 use varmor_bpf_abi::maps::{self, Pinned};
 use varmor_bpf_abi::sys::{self, Map, MapType, Shape};
@@ -18,6 +19,8 @@ pub struct Tables {
     pub bindings: Maps,
     /// Profile key to the profile's array.
     pub profiles: Pinned,
+    /// Generation and domain to a child's array.
+    pub children: Pinned,
     /// Automaton key to the automaton's array, by class.
     pub automata: [Pinned; 4],
     /// Egress rules.
@@ -38,6 +41,13 @@ impl Tables {
         Ok(Self {
             bindings: Maps::open(dir)?,
             profiles: nested(pins::PROFILES)?,
+            children: Pinned::open(
+                dir,
+                pins::CHILDREN,
+                MapType::HASH_OF_MAPS,
+                ChildKey::SIZE,
+                u32::SIZE,
+            )?,
             automata: [
                 nested(Class::S.map())?,
                 nested(Class::M.map())?,

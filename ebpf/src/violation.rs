@@ -136,6 +136,8 @@ pub enum FileOperation {
     Exec,
     /// The path could not be told: refused without a rule.
     Path,
+    /// setxattr, removexattr, access control lists.
+    Xattr,
 }
 
 /// How the network was used.
@@ -301,6 +303,7 @@ fn file_operation(value: u8) -> Result<FileOperation, DecodeError> {
         e::OP_UNIX => FileOperation::Unix,
         e::OP_EXEC => FileOperation::Exec,
         e::OP_PATH => FileOperation::Path,
+        e::OP_XATTR => FileOperation::Xattr,
         value => {
             return Err(DecodeError::Unknown {
                 field: "file operation",
@@ -445,7 +448,7 @@ mod tests {
         for (bad, field) in [
             (ViolationHeader { action: 3, ..good }, "action"),
             (ViolationHeader { kind: 3, ..good }, "event type"),
-            (ViolationHeader { op: 16, ..good }, "file operation"),
+            (ViolationHeader { op: 255, ..good }, "file operation"),
             (
                 ViolationHeader {
                     kind: e::EVENT_NETWORK,

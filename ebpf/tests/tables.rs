@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aya::Btf;
-use varmor_bpf_abi::layout::{ABI_VERSION, Class, Meta, Plain, PrefixKey, PrefixValue, Profile};
+use varmor_bpf_abi::layout::{
+    ABI_VERSION, ChildKey, Class, Meta, Plain, PrefixKey, PrefixValue, Profile,
+};
 use varmor_bpf_abi::sys::{ANY, Map, MapType, Shape};
-use varmor_bpf_abi::{Binding, container_key, pins, profile_key};
+use varmor_bpf_abi::{Binding, container_key, domain_key, pins, profile_key};
 use varmor_ebpf::error::RulesError;
 use varmor_ebpf::object::{PINNED_MAPS, Variant, instantiate};
-use varmor_ebpf::profile_tables::read;
+use varmor_ebpf::profile_tables::{read, read_child};
 use varmor_ebpf::tables::{MetaTable, Tables};
 use varmor_ebpf::{Counters, Enforcer, Error};
 use varmor_policy::plan::automaton::{Automaton, PathVerdict};
-use varmor_policy::plan::bpf::{BpfProfile, Masks, MountSet, Mounts};
+use varmor_policy::plan::bpf::{BpfChild, BpfProfile, Masks, MountSet, Mounts};
 use varmor_policy::plan::egress::{AddressPrefix, Egress, PortSet};
 
 /// Pins in a bpffs that is unmounted in the end.
@@ -91,6 +93,31 @@ fn rules(states: usize, network: &str) -> BpfProfile {
         }),
         ..BpfProfile::default()
     }
+}
+
+/// The rules, and the same but for one thing for each of these executables.
+fn with_children(targets: &[&str]) -> BpfProfile {
+    let child = |target: &&str| BpfChild {
+        targets: vec![(*target).to_owned()],
+        profile: BpfProfile {
+            forward: Some(automaton(4 + target.len(), 2)),
+            ..rules(4, "::ffff:10.0.0.0")
+        },
+    };
+    BpfProfile {
+        children: targets.iter().map(child).collect(),
+        ..rules(4, "::ffff:10.0.0.0")
+    }
+}
+
+fn children(dir: &Path) -> Vec<ChildKey> {
+    let keys = Map::open(&dir.join(pins::CHILDREN))
+        .unwrap()
+        .keys()
+        .unwrap();
+    keys.iter()
+        .filter_map(|key| ChildKey::from_bytes(key))
+        .collect()
 }
 
 /// Entries of (profiles, automata by class, prefixes).
@@ -206,6 +233,98 @@ fn a_profile_is_written_whole_replaced_and_removed() {
 }
 
 #[test]
+fn children_come_and_go_with_their_profile() {
+    let pins = Pins::make(Variant::TaskStorage);
+    let dir = pins.dir();
+    let mut enforcer = Enforcer::open(&dir).unwrap();
+    enforcer
+        .set_profile("varmor-demo-a", &with_children(&["/bin/sh", "/bin/bash"]))
+        .unwrap();
+    let parent = profile(&dir, "varmor-demo-a");
+    let mut keys = children(&dir);
+    keys.sort_unstable_by_key(|key| key.domain);
+    let mut expected = ["/bin/sh", "/bin/bash"].map(domain_key);
+    expected.sort_unstable();
+    assert_eq!(
+        keys.iter().map(|key| key.domain).collect::<Vec<_>>(),
+        expected
+    );
+    assert!(keys.iter().all(|key| key.generation == parent.generation));
+    // Three of the profile, the targets', and a file automaton for each child: equal ones and equal prefixes are shared.
+    assert_eq!(entries(&dir), (1, [6, 0, 0, 0], 2));
+    let tables = Tables::open(&dir).unwrap();
+    let child = read_child(&tables, &keys[0]).unwrap().unwrap();
+    assert_eq!(
+        (child.key, child.generation, child.backward, child.targets),
+        (
+            parent.key,
+            parent.generation,
+            parent.backward,
+            Default::default()
+        )
+    );
+    assert_ne!(child.forward, parent.forward);
+    assert_eq!(parent.targets.class, Class::S.number());
+    drop(tables);
+
+    // A replacement leaves nothing of the old children, and another process finds the new ones.
+    enforcer
+        .set_profile("varmor-demo-a", &with_children(&["/bin/sh"]))
+        .unwrap();
+    assert_eq!(
+        (children(&dir).len(), entries(&dir)),
+        (1, (1, [5, 0, 0, 0], 2))
+    );
+    drop(enforcer);
+    let mut enforcer = Enforcer::open(&dir).unwrap();
+    assert_eq!(
+        (children(&dir).len(), entries(&dir)),
+        (1, (1, [5, 0, 0, 0], 2))
+    );
+    enforcer
+        .set_profile("varmor-demo-a", &BpfProfile::default())
+        .unwrap();
+    assert_eq!((children(&dir).len(), entries(&dir)), (0, (1, [0; 4], 0)));
+    enforcer
+        .set_profile("varmor-demo-a", &with_children(&["/bin/sh"]))
+        .unwrap();
+    enforcer.remove_profile("varmor-demo-a").unwrap();
+    assert_eq!((children(&dir).len(), entries(&dir)), (0, (0, [0; 4], 0)));
+}
+
+#[test]
+fn children_that_do_not_fit_leave_the_old_profile() {
+    let pins = Pins::make(Variant::ByPointer);
+    let dir = pins.dir();
+    let mut enforcer = Enforcer::open(&dir).unwrap();
+    enforcer
+        .set_profile("varmor-demo-a", &with_children(&["/bin/sh"]))
+        .unwrap();
+    let before = (
+        profile(&dir, "varmor-demo-a"),
+        children(&dir),
+        entries(&dir),
+    );
+    let error = enforcer
+        .set_profile("varmor-demo-a", &with_children(&["/bin/bash", "/bin/bash"]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("varmor-demo-a: two sets of rules are for the executable /bin/bash"),
+        "{error}"
+    );
+    let mut large = with_children(&["/bin/bash"]);
+    large.children[0].profile.forward = Some(automaton(65537, 2));
+    assert!(enforcer.set_profile("varmor-demo-a", &large).is_err());
+    let after = (
+        profile(&dir, "varmor-demo-a"),
+        children(&dir),
+        entries(&dir),
+    );
+    assert_eq!(after, before);
+}
+
+#[test]
 fn the_largest_automaton_fits() {
     let pins = Pins::make(Variant::ByPointer);
     let mut enforcer = Enforcer::open(&pins.dir()).unwrap();
@@ -273,6 +392,23 @@ fn what_an_interrupted_update_left_is_collected() {
     prefixes
         .update(&left.to_bytes(), &PrefixValue::default().to_bytes(), ANY)
         .unwrap();
+    let child = Map::create(
+        Shape {
+            value_size: Profile::SIZE as u32,
+            ..shape
+        },
+        0,
+        "left",
+    )
+    .unwrap();
+    let left = ChildKey {
+        generation: 77,
+        domain: 1,
+    };
+    Map::open(&dir.join(pins::CHILDREN))
+        .unwrap()
+        .update_map(&left.to_bytes(), &child, ANY)
+        .unwrap();
     assert_eq!(entries(&dir), (1, [4, 0, 0, 0], 3));
 
     // A second writer would take the first one's unfinished work for what an interrupted update left.
@@ -286,6 +422,7 @@ fn what_an_interrupted_update_left_is_collected() {
     // A new process finds the profile, deletes what nobody names, and can still replace and remove the profile.
     let mut enforcer = Enforcer::open(&dir).unwrap();
     assert_eq!(entries(&dir), (1, [3, 0, 0, 0], 2));
+    assert_eq!(children(&dir), []);
     assert_eq!(profile(&dir, "varmor-demo-a"), before);
     enforcer.remove_profile("varmor-demo-a").unwrap();
     assert_eq!(entries(&dir), (0, [0; 4], 0));
@@ -348,7 +485,7 @@ fn pins_of_another_version_are_not_touched() {
         .unwrap();
     let error = MetaTable::open(&pins.dir()).unwrap_err().to_string();
     assert!(
-        error.contains("layout version 2, this program knows version 1"),
+        error.contains("layout version 3, this program knows version 2"),
         "{error}"
     );
     assert!(Enforcer::open(&pins.dir()).is_err());

@@ -54,6 +54,8 @@ pub const OP_UNIX: u8 = 13;
 pub const OP_EXEC: u8 = 14;
 /// The path could not be told.
 pub const OP_PATH: u8 = 15;
+/// setxattr, removexattr and access control lists.
+pub const OP_XATTR: u8 = 16;
 
 /// socket.
 pub const NETWORK_SOCKET: u8 = 1;

@@ -15,6 +15,12 @@ pub fn profile_key(name: &str) -> u64 {
     key(name)
 }
 
+/// Key of the domain of an executable, from its path: that of a profile of this name, and never all ones, which stands
+/// for a failure there.
+pub fn domain_key(target: &str) -> u64 {
+    key(target).min(u64::MAX - 1)
+}
+
 /// The first 8 bytes, big endian, of the name's SHA-256; 1 where that is 0.
 fn key(name: &str) -> u64 {
     let digest = Sha256::digest(name.as_bytes());

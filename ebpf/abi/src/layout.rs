@@ -4,12 +4,16 @@
 //! Numbers are in the machine's byte order. No structure has padding, so its bytes are its fields one after the other.
 
 /// Version of every shape below; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Entries of `containers`, `states` and `namespaces`.
 pub const MAX_CONTAINERS: u32 = 65536;
-/// Entries of `profiles` and of each map of automata.
+/// Entries of `profiles`.
 pub const MAX_PROFILES: u32 = 16384;
+/// Entries of `children`.
+pub const MAX_CHILDREN: u32 = 65536;
+/// Entries of each map of automata.
+pub const MAX_AUTOMATA: u32 = 65536;
 /// Entries of `prefixes`.
 pub const MAX_PREFIXES: u32 = 1 << 22;
 /// Addresses that a container's entry holds.
@@ -32,6 +36,14 @@ pub const PROFILE_PTRACE: u32 = 8;
 pub const PROFILE_USERNS_DENY: u32 = 16;
 /// Reports new user namespaces.
 pub const PROFILE_USERNS_AUDIT: u32 = 32;
+/// Refuses opening block devices.
+pub const PROFILE_BLOCK_OPEN_DENY: u32 = 64;
+/// Reports opening block devices.
+pub const PROFILE_BLOCK_OPEN_AUDIT: u32 = 128;
+/// Refuses mounting what lives on a block device.
+pub const PROFILE_BLOCK_MOUNT_DENY: u32 = 256;
+/// Reports mounting what lives on a block device.
+pub const PROFILE_BLOCK_MOUNT_AUDIT: u32 = 512;
 
 /// Entries of [`Profile::sockets`], by address family.
 pub const ADDRESS_FAMILIES: usize = 64;
@@ -178,6 +190,16 @@ shapes! {
         pad: u32,
     }
 
+    /// Value of `subjects`.
+    Mark {
+        /// Container key.
+        container: u64,
+        /// [`domain_key`](crate::domain_key) of the target that the task, or one that it comes from, executed; 0: none.
+        domain: u64,
+        /// Domain that the execve in progress leads to; 0: none.
+        next: u64,
+    }
+
     /// Which automaton to walk.
     AutomatonRef {
         /// Key in the map of its class.
@@ -216,7 +238,7 @@ shapes! {
     Profile {
         /// Its own key.
         key: u64,
-        /// Key of its entries in `prefixes`.
+        /// Key of its entries in `prefixes` and `children`.
         generation: u64,
         /// A bit per capability that is refused.
         capabilities_deny: u64,
@@ -228,6 +250,8 @@ shapes! {
         backward: AutomatonRef,
         /// Walked over the file system type, NUL, and the source of a mount.
         mount: AutomatonRef,
+        /// Walked over the path of what is executed: the verdict's 64 bits are the domain that it leads to, 0 for none.
+        targets: AutomatonRef,
         /// `PROFILE_*`.
         flags: u32,
         /// Port set for the pod's own addresses; 0: none.
@@ -242,10 +266,20 @@ shapes! {
         ptrace_internal_audit: u8,
         /// 0.
         pad: [u8; 4],
+        /// What some rule says of a bind or move from some source.
+        any_source: MountSet,
         /// By address family.
         sockets: [SocketRule; ADDRESS_FAMILIES],
         /// By the number that the mount automaton's verdict names.
         mounts: [MountSet; MOUNT_SETS],
+    }
+
+    /// Key of `children`.
+    ChildKey {
+        /// [`Profile::generation`] of the profile that it is a child of.
+        generation: u64,
+        /// [`Mark::domain`].
+        domain: u64,
     }
 
     /// A path's verdict.

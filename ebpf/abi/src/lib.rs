@@ -13,4 +13,4 @@ pub mod procfs;
 pub mod sys;
 
 pub use binding::{Binding, Maps};
-pub use keys::{container_key, profile_key};
+pub use keys::{container_key, domain_key, profile_key};

@@ -13,6 +13,8 @@ pub const STATES: &str = "states";
 pub const NAMESPACES: &str = "namespaces";
 /// Map: profile key to an array of one [`Profile`](crate::layout::Profile).
 pub const PROFILES: &str = "profiles";
+/// Map: [`ChildKey`](crate::layout::ChildKey) to an array of one [`Profile`](crate::layout::Profile).
+pub const CHILDREN: &str = "children";
 /// Map: automaton key to an array of one automaton of the smallest size.
 pub const AUTOMATA_S: &str = "automata_s";
 /// Map: as [`AUTOMATA_S`], the second size.
@@ -23,7 +25,7 @@ pub const AUTOMATA_L: &str = "automata_l";
 pub const AUTOMATA_XL: &str = "automata_xl";
 /// Map: [`PrefixKey`](crate::layout::PrefixKey) to [`PrefixValue`](crate::layout::PrefixValue).
 pub const PREFIXES: &str = "prefixes";
-/// Map: task to container key.
+/// Map: task to [`Mark`](crate::layout::Mark).
 pub const SUBJECTS: &str = "subjects";
 /// Ring buffer of [`ViolationHeader`](crate::layout::ViolationHeader) and text.
 pub const VIOLATIONS: &str = "violations";

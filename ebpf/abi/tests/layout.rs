@@ -26,6 +26,8 @@ fn expectations() -> Vec<(String, usize)> {
         [profile, mntns, init_tgid, addresses, pad, address]
     );
     shape!(ContainerState, "container_state", [mntns_seq, state, pad]);
+    shape!(Mark, "mark", [container, domain, next]);
+    shape!(ChildKey, "child_key", [generation, domain]);
     shape!(AutomatonRef, "automaton_ref", [key, class, permissions]);
     shape!(
         SocketRule,
@@ -48,6 +50,7 @@ fn expectations() -> Vec<(String, usize)> {
             forward,
             backward,
             mount,
+            targets,
             flags,
             pod_self,
             ptrace_external_deny,
@@ -55,6 +58,7 @@ fn expectations() -> Vec<(String, usize)> {
             ptrace_internal_deny,
             ptrace_internal_audit,
             pad,
+            any_source,
             sockets,
             mounts
         ]
@@ -105,6 +109,8 @@ fn expectations() -> Vec<(String, usize)> {
     constants!(
         MAX_CONTAINERS,
         MAX_PROFILES,
+        MAX_CHILDREN,
+        MAX_AUTOMATA,
         MAX_PREFIXES,
         POD_ADDRESSES,
         CONTAINER_PENDING,
@@ -115,6 +121,10 @@ fn expectations() -> Vec<(String, usize)> {
         PROFILE_PTRACE,
         PROFILE_USERNS_DENY,
         PROFILE_USERNS_AUDIT,
+        PROFILE_BLOCK_OPEN_DENY,
+        PROFILE_BLOCK_OPEN_AUDIT,
+        PROFILE_BLOCK_MOUNT_DENY,
+        PROFILE_BLOCK_MOUNT_AUDIT,
         ADDRESS_FAMILIES,
         MOUNT_SETS,
         TABLE_ADDRESSES,
@@ -158,6 +168,7 @@ fn expectations() -> Vec<(String, usize)> {
         OP_UNIX,
         OP_EXEC,
         OP_PATH,
+        OP_XATTR,
         NETWORK_SOCKET,
         NETWORK_CONNECT,
         NETWORK_SEND

@@ -56,7 +56,8 @@ int automata(void *skb)
 		return -1;
 	/* Pointers that the verifier follows, as those that a hook is given. */
 	struct fs_struct *fs = bpf_get_current_task_btf()->fs;
-	if (judge_path(r->container, fs->pwd.dentry, fs->pwd.mnt, PERM_READ, OP_OPEN))
+	struct mark mark = { .container = r->container };
+	if (judge_path(&mark, fs->pwd.dentry, fs->pwd.mnt, PERM_READ, OP_OPEN))
 		return 1;
 	return 0;
 }

@@ -114,6 +114,7 @@ fn access(operation: FileOperation) -> &'static str {
         FileOperation::Unix => "connect",
         FileOperation::Exec => "exec",
         FileOperation::Path => "unknown path",
+        FileOperation::Xattr => "xattr",
     }
 }
 

@@ -14,6 +14,7 @@ mod encode;
 #[cfg(test)]
 pub(crate) mod naive;
 mod nfa;
+mod numbers;
 #[cfg(test)]
 mod properties;
 
@@ -22,6 +23,7 @@ use crate::plan::automaton::{Automaton, PathVerdict};
 use crate::plan::bpf::{MountSet, Mounts};
 use encode::encode;
 use nfa::{Nfa, Payload};
+pub use numbers::{compile_numbers, number_of};
 
 /// Why patterns do not fit into an automaton.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

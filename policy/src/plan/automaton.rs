@@ -26,7 +26,7 @@ pub const PERM_EXEC: u16 = 8;
 ///
 /// The next state of `s` on byte `b` is `transitions[(s << stride_shift) | classes[b]]`; the verdict at the end of the
 /// input is `verdicts[accept[s]]`, where `verdicts[0]` is the empty verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Automaton {
     /// Byte to equivalence class.
     pub classes: [u8; 256],
@@ -54,5 +54,35 @@ impl Automaton {
             state = self.transitions[(usize::from(state) << self.stride_shift) | class];
         }
         self.verdicts[usize::from(self.accept[usize::from(state)])]
+    }
+
+    /// Every verdict that some input which begins with `start` has, each once or more often.
+    pub fn verdicts_after(&self, start: &[u8]) -> Vec<PathVerdict> {
+        let next = |state: u16, byte: u8| {
+            let class = usize::from(self.classes[usize::from(byte)]);
+            self.transitions[(usize::from(state) << self.stride_shift) | class]
+        };
+        let first = start
+            .iter()
+            .fold(self.start, |state, byte| next(state, *byte));
+        let mut reached = vec![false; self.accept.len()];
+        reached[usize::from(first)] = true;
+        let mut open = vec![first];
+        while let Some(state) = open.pop() {
+            let row = usize::from(state) << self.stride_shift;
+            for next in &self.transitions[row..row + (1 << self.stride_shift)] {
+                if !std::mem::replace(&mut reached[usize::from(*next)], true) {
+                    open.push(*next);
+                }
+            }
+        }
+        let accepted = self
+            .accept
+            .iter()
+            .zip(reached)
+            .filter(|(_, reached)| *reached);
+        accepted
+            .map(|(verdict, _)| self.verdicts[usize::from(*verdict)])
+            .collect()
     }
 }

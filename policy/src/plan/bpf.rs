@@ -88,6 +88,22 @@ pub struct Mounts {
     pub sets: Vec<MountSet>,
 }
 
+impl Mounts {
+    /// What holds for an operation without a file system type whose source is not known: whatever some source is refused
+    /// or reported for.
+    pub fn any_source(&self) -> MountSet {
+        let mut any = MountSet::default();
+        for verdict in self.automaton.verdicts_after(b"none\0") {
+            let set = self.sets[usize::from(verdict.ancestors)];
+            any.deny_flags |= set.deny_flags;
+            any.deny_clear |= set.deny_clear;
+            any.audit_flags |= set.audit_flags;
+            any.audit_clear |= set.audit_clear;
+        }
+        any
+    }
+}
+
 /// A mount request with flags `f` is refused when `f & deny_flags != 0` or `!f & deny_clear != 0`; likewise reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MountSet {
@@ -105,3 +121,33 @@ pub struct MountSet {
 pub const MOUNT_UMOUNT: u32 = 0x200;
 /// Stands for an operation with no flag at all, such as a plain new mount, so that a rule for all flags matches it.
 pub const MOUNT_NEW: u32 = 1 << 31;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::automata::compile_mounts;
+    use crate::pattern::Pattern;
+
+    #[test]
+    fn any_source_is_what_some_source_is_refused_for() {
+        let set = |flags| MountSet {
+            deny_flags: flags,
+            ..MountSet::default()
+        };
+        let rules = [
+            (
+                None,
+                Pattern::mount_source("/proc**").expect("valid"),
+                set(1),
+            ),
+            (None, Pattern::mount_source("**/x").expect("valid"), set(2)),
+            (
+                Some("tmpfs".to_owned()),
+                Pattern::mount_source("**").expect("valid"),
+                set(4),
+            ),
+        ];
+        let mounts = compile_mounts(&rules).expect("compiles").expect("some");
+        assert_eq!(mounts.any_source(), set(3));
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 /// Destinations that may not be reached, or are reported.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Egress {
     /// Address prefixes; IPv4 is mapped (`::ffff:a.b.c.d`, length + 96). The longest match holds the rules of every
     /// prefix that covers it, so one lookup is enough.
@@ -15,7 +15,7 @@ pub struct Egress {
 }
 
 /// One entry of the address table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressPrefix {
     /// The address; bits beyond `length` are 0.
     pub address: Ipv6Addr,
