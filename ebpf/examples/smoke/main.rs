@@ -3,7 +3,9 @@
 //! `smoke [MISSING...]`: the hooks that may be reported as missing on this kernel; others end it with status 1.
 
 mod container;
+mod devices;
 mod rules;
+mod targets;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -123,6 +125,8 @@ fn main() -> Result<()> {
     refused_from_the_first_execve(&mut enforcer, &mut reader)?;
     let missing: Vec<&str> = first.missing.iter().map(|missing| missing.hook).collect();
     rules::hold(&mut enforcer, &mut reader, &missing)?;
+    targets::hold(&mut enforcer, &mut reader)?;
+    devices::hold(&mut enforcer, &mut reader)?;
     let mut running = marked_while_it_runs(&mut enforcer)?;
     updated_live(&mut enforcer, &mut running)?;
     drop(enforcer);

@@ -19,7 +19,7 @@ const AF_INET6: usize = 10;
 const SOCK_DGRAM: u32 = 2;
 const POD: &str = "::ffff:127.0.0.9";
 
-fn both<T: Copy>(value: T) -> Masks<T> {
+pub fn both<T: Copy>(value: T) -> Masks<T> {
     Masks {
         deny: value,
         audit: value,
@@ -87,10 +87,14 @@ fn all_kinds() -> Result<BpfProfile> {
     })
 }
 
-/// Whether one call of `probe`, which lies beside this program, is refused: EPERM or EACCES, nothing else.
-fn refused(container: &mut Container, call: &str) -> Result<bool> {
-    let probe: PathBuf = std::env::current_exe()?.with_file_name("probe");
-    let line = format!("{} {call} >/tmp/smoke/answer 2>&1", probe.display());
+/// The program `probe`, which lies beside this one.
+pub fn probe() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("probe"))
+}
+
+/// Whether one call of `probe` is refused: EPERM or EACCES, nothing else.
+pub fn refused(container: &mut Container, call: &str) -> Result<bool> {
+    let line = format!("{} {call} >/tmp/smoke/answer 2>&1", probe()?.display());
     container.run(&line)?;
     let answer = std::fs::read_to_string("/tmp/smoke/answer")?;
     let text = answer.lines().next().unwrap_or_default();

@@ -37,6 +37,11 @@ pub const ACTIONS: &[Action] = &[
         run: fsconfig_create,
     },
     Action {
+        name: "fsconfig-reconfigure",
+        arguments: "FD",
+        run: fsconfig_reconfigure,
+    },
+    Action {
         name: "fsmount",
         arguments: "FD",
         run: fsmount,
@@ -98,6 +103,7 @@ fn fsopen(state: &mut State, words: &[String]) -> Result<(), Failure> {
 // Commands of fsconfig(2), from linux/mount.h.
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
+const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
 
 fn fsconfig(state: &mut State, words: &[String]) -> Result<(), Failure> {
     let fd = state.descriptor(&words[0])?;
@@ -113,14 +119,15 @@ fn fsconfig(state: &mut State, words: &[String]) -> Result<(), Failure> {
 }
 
 fn fsconfig_create(state: &mut State, words: &[String]) -> Result<(), Failure> {
-    sys!(
-        SYS_fsconfig,
-        state.descriptor(&words[0])?,
-        FSCONFIG_CMD_CREATE,
-        0,
-        0,
-        0
-    )?;
+    fsconfig_command(state, words, FSCONFIG_CMD_CREATE)
+}
+
+fn fsconfig_reconfigure(state: &mut State, words: &[String]) -> Result<(), Failure> {
+    fsconfig_command(state, words, FSCONFIG_CMD_RECONFIGURE)
+}
+
+fn fsconfig_command(state: &State, words: &[String], command: u32) -> Result<(), Failure> {
+    sys!(SYS_fsconfig, state.descriptor(&words[0])?, command, 0, 0, 0)?;
     Ok(())
 }
 
