@@ -147,6 +147,19 @@ static __always_inline bool has_no_place(u64 mount, u64 super)
 	return BPF_CORE_READ(sb, s_flags) & SB_NOUSER;
 }
 
+/*
+ * A mount was left upwards, or the path ends in it. The container's root mount is the last in which the path had a name:
+ * what lies under it (the kernel's first root file systems, which were mounted over; two of them from 7.0 on) has none.
+ */
+static __always_inline void leave(struct scratch *s, struct mount_chunk *m, u32 *names)
+{
+	u32 now = *(volatile u32 *)&s->count;
+	if (now == *names)
+		return;
+	*names = now;
+	s->root_super = m->super;
+}
+
 /* Collects the entries of the path of `dentry` on the struct vfsmount `vfsmount` in the slot's scratch. */
 __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 {
@@ -156,7 +169,7 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 		return PATH_UNKNOWN;
 	u64 mount = vfsmount - OFFSET(struct mount, mnt);
 	s->count = 0;
-	s->root_super = 0;
+	u32 names = ~0U;
 	if (s->climbed_by == s->owner && s->climbed_from == dentry) {
 		s->count = s->climbed;
 		dentry = *(volatile u64 *)&s->climbed_to;
@@ -172,13 +185,12 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 			if (m.parent == mount) {
 				if (!is_namespace_root(mount))
 					return has_no_place(mount, m.super) ? PATH_NOWHERE : PATH_UNKNOWN;
-				if (!s->root_super)
-					s->root_super = m.super;
+				leave(s, &m, &names);
 				if (!s->count)
 					add_entry(s, ROOT_ITSELF);
 				return PATH_OK;
 			}
-			s->root_super = m.super;
+			leave(s, &m, &names);
 			dentry = m.mountpoint;
 			mount = m.parent;
 			if (read_mount(&m, mount))
