@@ -95,6 +95,7 @@ struct mount_set {
 };
 
 #define ADDRESS_FAMILIES 64
+#define EGRESS_FIRST 8
 #define MOUNT_SETS 256
 
 struct profile {
@@ -114,6 +115,8 @@ struct profile {
 	u8 ptrace_internal_audit;
 	u8 pad[4];
 	struct mount_set any_source; /* what some rule says of a bind or move from some source */
+	/* A bit per first byte of an address that some prefix covers: of IPv4 addresses, then of IPv6 ones. */
+	u64 egress_first[EGRESS_FIRST];
 	struct socket_rule sockets[ADDRESS_FAMILIES];
 	struct mount_set mounts[MOUNT_SETS];
 };

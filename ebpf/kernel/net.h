@@ -89,6 +89,21 @@ static __always_inline void match_port(struct profile *p, u32 table, u16 port, b
 	}
 }
 
+#define IPV4_MAPPED 0xffff0000 /* lower half of the second word of ::ffff:a.b.c.d */
+
+/* Whether some prefix covers the address, as far as its first byte tells: most look-ups end here. */
+static __always_inline bool may_be_covered(struct profile *p, u64 first, u64 second)
+{
+	u64 bit = first & 255, half = EGRESS_FIRST / 2;
+	if (!first && (u32)second == IPV4_MAPPED) {
+		bit = second >> 32 & 255;
+		half = 0;
+	}
+	u64 word = half + (bit >> 6);
+	OPAQUE(word);
+	return p->egress_first[word & (EGRESS_FIRST - 1)] >> (bit & 63) & 1;
+}
+
 struct destination {
 	u64 address[2]; /* network byte order, IPv4 mapped into IPv6 */
 	u16 family;
@@ -112,18 +127,20 @@ __noinline int judge_destination(u64 container_key, u64 domain, u64 first, u64 s
 	u16 port = contact;
 	bool deny = false, audit = false;
 
-	struct prefix_key key = {
-		.length = PREFIX_BITS_BEFORE_DATA + 128,
-		.table = TABLE_ADDRESSES,
-		.generation = p->generation,
-	};
-	__builtin_memcpy(key.data, address, sizeof(key.data));
-	struct prefix_value *found = bpf_map_lookup_elem(&prefixes, &key);
-	if (found) {
-		deny = found->deny;
-		audit = found->audit;
-		if (!found->all_ports)
-			match_port(p, found->port_set, port, &deny, &audit);
+	if (may_be_covered(p, first, second)) {
+		struct prefix_key key = {
+			.length = PREFIX_BITS_BEFORE_DATA + 128,
+			.table = TABLE_ADDRESSES,
+			.generation = p->generation,
+		};
+		__builtin_memcpy(key.data, address, sizeof(key.data));
+		struct prefix_value *found = bpf_map_lookup_elem(&prefixes, &key);
+		if (found) {
+			deny = found->deny;
+			audit = found->audit;
+			if (!found->all_ports)
+				match_port(p, found->port_set, port, &deny, &audit);
+		}
 	}
 	if (p->pod_self) {
 		struct container *container = bpf_map_lookup_elem(&containers, &container_key);
@@ -164,7 +181,7 @@ static __always_inline bool read_address(struct destination *to, u64 from, int l
 		if (bpf_probe_read_kernel(&a, sizeof(a), (void *)from))
 			return false;
 		to->address[0] = 0;
-		to->address[1] = (u64)a.address << 32 | 0xffff0000; /* ::ffff:a.b.c.d */
+		to->address[1] = (u64)a.address << 32 | IPV4_MAPPED;
 		to->port = __builtin_bswap16(a.port);
 	} else if (family == AF_INET6 && length >= 24) {
 		struct ipv6_address a;
@@ -190,13 +207,21 @@ static __always_inline int judge_address(struct mark *mark, u64 from, int length
 	return 0;
 }
 
+/* IPv4 through the hook's own pointer, without helpers; the rest, and what is malformed, as judge_address does. */
 SEC("lsm/socket_connect")
 int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
 {
 	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	return judge_address(mark, (u64)address, length, 0, NETWORK_CONNECT);
+	if (length < (int)sizeof(struct ipv4_address) || address->sa_family != AF_INET)
+		return judge_address(mark, (u64)address, length, 0, NETWORK_CONNECT);
+	/* The layout of addresses is part of the kernel's ABI and needs no relocation. */
+	struct ipv4_address *a = (void *)address;
+	u64 contact = CONTACT(NETWORK_CONNECT, AF_INET, __builtin_bswap16(a->port));
+	if (judge_destination(mark->container, mark->domain, 0, (u64)a->address << 32 | IPV4_MAPPED, contact))
+		return -EPERM;
+	return 0;
 }
 
 /* Sends that name a destination: unconnected UDP and raw sockets, TCP fast open. */

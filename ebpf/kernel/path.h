@@ -99,6 +99,7 @@ static __always_inline void climb(struct scratch *s, struct dentry *dentry, stru
 {
 	struct dentry *top = dentry, *root = mount->mnt_root;
 	u32 n = 0;
+	AFTER_CALL(top);
 	for (; n < 32; n++) {
 		struct dentry *parent = top->d_parent;
 		if (top == root || top == parent)

@@ -1,8 +1,11 @@
 //! Egress rules as entries of the LPM trie: addresses in table 0, the ports of port set n in table n.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
-use varmor_bpf_abi::layout::{PREFIX_BITS_BEFORE_DATA, PrefixKey, PrefixValue, TABLE_ADDRESSES};
+use varmor_bpf_abi::layout::{
+    EGRESS_FIRST, PREFIX_BITS_BEFORE_DATA, PrefixKey, PrefixValue, TABLE_ADDRESSES,
+};
 use varmor_policy::plan::egress::{AddressPrefix, Egress, PortSet};
 
 /// Why egress rules can't be loaded.
@@ -84,6 +87,37 @@ fn same_for_all(ports: &PortSet) -> Option<(bool, bool)> {
         [(0, u16::MAX, deny, audit)] => Some((deny, audit)),
         _ => None,
     }
+}
+
+/// First bytes of the addresses that the prefixes cover, a bit each: of IPv4 addresses in the first half, of IPv6 ones in
+/// the second. An address whose bit is not set needs no look-up.
+pub fn first_bytes(egress: &Egress) -> [u64; EGRESS_FIRST] {
+    const MAPPED: u8 = 96;
+    let mut bits = [0; EGRESS_FIRST];
+    let mut set = |half: usize, first: u8, length: u8| {
+        let last = first | 0xff_u8.checked_shr(length.into()).unwrap_or(0);
+        for byte in first..=last {
+            bits[half * EGRESS_FIRST / 2 + usize::from(byte) / 64] |= 1 << (byte % 64);
+        }
+    };
+    for prefix in &egress.prefixes {
+        match prefix.address.to_ipv4_mapped() {
+            Some(address) if prefix.length >= MAPPED => {
+                set(0, address.octets()[0], prefix.length - MAPPED);
+            }
+            _ => {
+                set(1, prefix.address.octets()[0], prefix.length);
+                let covered = u128::MAX
+                    .checked_shl(u32::from(128 - prefix.length))
+                    .unwrap_or(0);
+                let mapped = u128::from(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+                if prefix.length < MAPPED && mapped & covered == u128::from(prefix.address) {
+                    set(0, 0, 0);
+                }
+            }
+        }
+    }
+    bits
 }
 
 fn address_key(prefix: &AddressPrefix, generation: u64) -> Result<PrefixKey, Error> {
@@ -197,6 +231,45 @@ mod tests {
             (200, TABLE_ADDRESSES, 9)
         );
         assert_eq!(key.data[10..], [0xff, 0xff, 10, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_bit_is_set_for_each_first_byte_that_a_prefix_covers() {
+        let egress = |prefixes| Egress {
+            prefixes,
+            ..Egress::default()
+        };
+        let has = |bits: &[u64; EGRESS_FIRST], half: usize, byte: usize| {
+            bits[half * 4 + byte / 64] >> (byte % 64) & 1 == 1
+        };
+        let bits = first_bytes(&egress(vec![
+            prefix("::ffff:10.1.0.0", 96 + 16, 1),
+            prefix("::ffff:192.0.0.0", 96 + 6, 1),
+            prefix("fd00::", 8, 1),
+            prefix("2000::", 3, 1),
+        ]));
+        for byte in 0..256 {
+            let four = byte == 10 || (192..=195).contains(&byte);
+            let six = byte == 0xfd || (0x20..=0x3f).contains(&byte);
+            assert_eq!(
+                (has(&bits, 0, byte), has(&bits, 1, byte)),
+                (four, six),
+                "{byte}"
+            );
+        }
+        // What covers every IPv4 address, mapped, from above.
+        for (address, length) in [("::", 0), ("::", 64), ("::ffff:0.0.0.0", 96)] {
+            let bits = first_bytes(&egress(vec![prefix(address, length, 1)]));
+            assert!(
+                (0..256).all(|byte| has(&bits, 0, byte)),
+                "{address}/{length}"
+            );
+        }
+        assert!((0..256).all(|byte| !has(
+            &first_bytes(&egress(vec![prefix("1::", 16, 1)])),
+            0,
+            byte
+        )));
     }
 
     #[test]

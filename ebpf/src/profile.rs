@@ -8,6 +8,8 @@ use varmor_bpf_abi::layout::{
 };
 use varmor_policy::plan::bpf::{self, BpfProfile, Masks};
 
+use crate::prefixes;
+
 /// Why a profile can't be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -81,6 +83,10 @@ pub fn encode(key: u64, profile: &BpfProfile, parts: &Parts) -> Result<Profile, 
         ptrace_internal_audit: internal.audit,
         pad: [0; 4],
         any_source: any_source(profile),
+        egress_first: profile
+            .egress
+            .as_ref()
+            .map_or_else(Default::default, prefixes::first_bytes),
         sockets: sockets(profile)?,
         mounts,
     })

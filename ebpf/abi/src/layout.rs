@@ -47,6 +47,8 @@ pub const PROFILE_BLOCK_MOUNT_AUDIT: u32 = 512;
 
 /// Entries of [`Profile::sockets`], by address family.
 pub const ADDRESS_FAMILIES: usize = 64;
+/// Words of [`Profile::egress_first`]: 256 bits for either version of IP.
+pub const EGRESS_FIRST: usize = 8;
 /// Entries of [`Profile::mounts`].
 pub const MOUNT_SETS: usize = 256;
 
@@ -268,6 +270,8 @@ shapes! {
         pad: [u8; 4],
         /// What some rule says of a bind or move from some source.
         any_source: MountSet,
+        /// A bit per first byte of an address that some prefix covers: of IPv4 addresses, then of IPv6 ones.
+        egress_first: [u64; EGRESS_FIRST],
         /// By address family.
         sockets: [SocketRule; ADDRESS_FAMILIES],
         /// By the number that the mount automaton's verdict names.

@@ -59,6 +59,7 @@ fn expectations() -> Vec<(String, usize)> {
             ptrace_internal_audit,
             pad,
             any_source,
+            egress_first,
             sockets,
             mounts
         ]

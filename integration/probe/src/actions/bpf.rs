@@ -30,12 +30,7 @@ fn bpf_map_flip(_: &mut State, words: &[String]) -> Result<(), Failure> {
     let _map = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let key = index.to_ne_bytes();
     let mut value = [0_u8; VALUE_MAX];
-    let element = [
-        fd as u64,
-        key.as_ptr() as u64,
-        value.as_mut_ptr() as u64,
-        0,
-    ];
+    let element = [fd as u64, key.as_ptr() as u64, value.as_mut_ptr() as u64, 0];
     sys!(SYS_bpf, BPF_MAP_LOOKUP_ELEM, &element[..], 32_u32).prepared()?;
     let byte = value
         .get_mut(offset)
