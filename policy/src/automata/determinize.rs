@@ -45,8 +45,11 @@ pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
     let scanning = !nfa.anywhere().is_empty();
     let mut anew: Vec<(Vec<State>, Option<u16>)> = Vec::new();
     for bucket in moves.of(nfa.anywhere())? {
+        bucket.sort_unstable();
+        bucket.dedup();
         anew.push((bucket.clone(), None));
     }
+    let mut joined = Vec::new();
     let nul = usize::from(classes[0]);
 
     let mut transitions = vec![0; class_count];
@@ -60,9 +63,8 @@ pub(super) fn determinize(nfa: &Nfa) -> Result<Dfa, AutomatonError> {
                 Some(number) if bucket.is_empty() => *number,
                 _ => {
                     let alone = bucket.is_empty();
-                    bucket.extend_from_slice(anew);
-                    nfa.normalize(bucket);
-                    let next = builder.number(bucket)?;
+                    nfa.join(bucket, anew, &mut joined);
+                    let next = builder.number(&joined)?;
                     if alone {
                         *number = Some(next);
                     }

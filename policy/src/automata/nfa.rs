@@ -156,31 +156,72 @@ impl Nfa {
         sets
     }
 
-    /// Sorts a set of states and drops those that can add nothing: what a `**` at the end of a pattern already grants
-    /// for every continuation need not be looked for any more.
+    /// Makes a set of states of its members in any order: sorted, without those that can add nothing.
     pub(super) fn normalize(&self, set: &mut Vec<State>) {
         set.sort_unstable();
         set.dedup();
-        let forever: Vec<(State, Payload)> = set
-            .iter()
-            .filter_map(|state| match self.steps[*state as usize] {
-                (Step::Loop(ByteSet::ANY, next), payload) if self.step(next) == Step::Accept => {
-                    Some((*state, self.payload(payload)))
-                }
-                _ => None,
-            })
-            .collect();
-        for (kept, certain) in forever {
-            let Some(position) = set.binary_search(&kept).ok() else {
-                // Already dropped in favour of one that covers it.
-                continue;
-            };
-            let accept = self.closures[set[position] as usize][1];
-            set.retain(|state| {
-                *state == kept
-                    || *state == accept
-                    || !certain.covers(self.payload(self.steps[*state as usize].1))
-            });
+        self.drop_certain(set);
+    }
+
+    /// Makes a set of members in any order and of an ordered set, in `set`, whose content before does not matter.
+    pub(super) fn join(&self, members: &mut [State], ordered: &[State], set: &mut Vec<State>) {
+        set.clear();
+        members.sort_unstable();
+        let mut ordered = ordered.iter().copied().peekable();
+        for member in members.iter().copied() {
+            while let Some(other) = ordered.next_if(|other| *other < member) {
+                set.push(other);
+            }
+            if set.last() != Some(&member) {
+                set.push(member);
+            }
+            ordered.next_if_eq(&member);
         }
+        set.extend(ordered);
+        self.drop_certain(set);
+    }
+
+    /// Drops states that can add nothing: what a `**` at the end of a pattern already grants for every continuation need
+    /// not be looked for any more.
+    fn drop_certain(&self, set: &mut Vec<State>) {
+        let forever = |state: &State| match self.step(*state) {
+            Step::Loop(ByteSet::ANY, next) if self.step(next) == Step::Accept => {
+                Some((*state, next, self.steps[*state as usize].1))
+            }
+            _ => None,
+        };
+        let all: Vec<(State, State, PayloadId)> = set.iter().filter_map(forever).collect();
+        if all.is_empty() {
+            return;
+        }
+        // Equal payloads would be one state, so of two that cover each other there is but one.
+        let covers = |a: PayloadId, b: PayloadId| self.payload(a).covers(self.payload(b));
+        let (mut verdicts, mut others) = (Vec::new(), Vec::new());
+        for one @ (_, _, payload) in &all {
+            match self.payload(*payload) {
+                Payload::Verdict(_) => verdicts.push(*one),
+                // Covers nothing but itself.
+                _ => others.push(*one),
+            }
+        }
+        let whole = verdicts.clone();
+        verdicts.retain(|(_, _, payload)| {
+            whole
+                .iter()
+                .all(|(_, _, other)| other == payload || !covers(*other, *payload))
+        });
+        others.sort_unstable_by_key(|(_, _, payload)| *payload);
+        set.retain(|state| {
+            let payload = self.steps[*state as usize].1;
+            let kept =
+                |(kept, accept, _): &(State, State, PayloadId)| state == kept || state == accept;
+            if let Payload::Verdict(_) = self.payload(payload) {
+                verdicts.iter().any(kept)
+                    || !verdicts.iter().any(|(_, _, other)| covers(*other, payload))
+            } else {
+                let same = others.binary_search_by_key(&payload, |(_, _, payload)| *payload);
+                same.is_err() || same.is_ok_and(|at| kept(&others[at]))
+            }
+        });
     }
 }

@@ -130,4 +130,6 @@ fn enhance_protect(plan: &mut EnforcementPlan, enhance: &Enhance<'_>, findings: 
 }
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;

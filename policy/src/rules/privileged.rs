@@ -12,12 +12,6 @@ const ON_MOUNTED: u32 = BIND | MOVE | REMOUNT | MOUNT_UMOUNT;
 
 /// AppArmor sees of the new mount API only that something without a place is attached, not what (kernel 6.7, move_mount).
 const DETACHED: AppArmorPart = AppArmorPart::Other("mount options=(move) \"\"");
-/// mount(2) hands the BPF programs its source as it was written: a text that is no plain absolute path could mean any.
-const UNCLEAN_SOURCE: BpfPart = BpfPart::Mount {
-    fstype: None,
-    source: "{[^/]**,**//**,**/.,**/./**,**/..,**/../**}",
-    flags: BIND | MOVE,
-};
 
 const NEW_API: &str = "AppArmor: the new mount API (move_mount) is judged from kernel 6.7 on";
 const DETACHED_LIMIT: &str = "AppArmor: the new mount API does not say what is mounted, so every attachment of a detached \
@@ -66,7 +60,6 @@ pub(super) const RULES: &[Rule] = &[
         bpf: &[
             new_mount("securityfs"),
             mounted("/sys/kernel/security{,/,/**}", BIND | MOVE),
-            UNCLEAN_SOURCE,
         ],
         ..RULE
     },
@@ -87,7 +80,7 @@ pub(super) const RULES: &[Rule] = &[
             AppArmorPart::Other("mount fstype=proc"),
             AppArmorPart::Other("mount /proc{,/,/**}"),
             AppArmorPart::Other("mount -> /proc{,/,/**}"),
-            AppArmorPart::Other("mount options=(rbind) /"),
+            AppArmorPart::Other("mount options in (bind, rbind) /"),
             AppArmorPart::Other("umount /proc{,/,/**}"),
             DETACHED,
         ],
@@ -95,7 +88,6 @@ pub(super) const RULES: &[Rule] = &[
             new_mount("proc"),
             mounted("/proc{,/,/**}", ON_MOUNTED),
             mounted("/", BIND),
-            UNCLEAN_SOURCE,
         ],
         ..RULE
     },
@@ -140,7 +132,6 @@ pub(super) const RULES: &[Rule] = &[
             // What is above takes the cgroups along.
             mounted("/sys{,/,/fs,/fs/}", BIND | MOVE),
             mounted("/", BIND),
-            UNCLEAN_SOURCE,
         ],
         ..RULE
     },
