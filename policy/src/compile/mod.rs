@@ -1,7 +1,7 @@
 //! A policy object to what each enforcer loads for it.
 
 pub mod apparmor;
-mod bpf;
+pub(crate) mod bpf;
 mod effect;
 mod enhance;
 pub mod profile_name;

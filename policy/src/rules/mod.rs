@@ -5,12 +5,14 @@
 mod capabilities;
 mod exploit_vectors;
 mod leaks;
+mod manual;
 mod network;
 mod operations;
 mod parts;
 mod privileged;
 mod vulnerability;
 
+pub use manual::markdown;
 pub use parts::{AppArmorPart, ArgMask, BpfPart, DISK_NAMES, SyscallPart};
 
 use crate::enforcer::{Enforcer, Enforcers};

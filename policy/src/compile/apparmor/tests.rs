@@ -64,24 +64,22 @@ fn every_mode_and_effect_compiles() {
             "{mode}"
         );
     }
-    let hardening: Vec<_> = crate::rules::all()
-        .filter(|r| r.group == crate::rules::Group::Hardening && !r.apparmor.is_empty())
-        .map(|r| r.name)
-        .collect();
-    let attack: Vec<_> = crate::rules::all()
-        .filter(|r| r.group == crate::rules::Group::Attack && !r.apparmor.is_empty())
-        .map(|r| r.name)
-        .collect();
+    let names = |group| {
+        let rules =
+            crate::rules::all().filter(|rule| rule.group == group && !rule.apparmor.is_empty());
+        rules.map(|rule| rule.name).collect::<Vec<_>>().join(", ")
+    };
+    let hardening = names(crate::rules::Group::Hardening);
+    let attack = names(crate::rules::Group::Attack);
+    let vulnerability = names(crate::rules::Group::Vulnerability);
     for privileged in [false, true] {
         for (allow, audit) in [(false, false), (false, true), (true, true), (true, false)] {
             let text = policy(
                 "EnhanceProtect",
                 &format!(
                     "{{privileged: {privileged}, allowViolations: {allow}, auditViolations: {audit}, \
-                     hardeningRules: [{}], attackProtectionRules: [{{rules: [{attack}]}}, {{rules: [{attack}], \
+                     hardeningRules: [{hardening}], vulMitigationRules: [{vulnerability}], attackProtectionRules: [{{rules: [{attack}]}}, {{rules: [{attack}], \
                      targets: [/bin/bash, /usr/bin/curl]}}]}}",
-                    hardening.join(", "),
-                    attack = attack.join(", "),
                 ),
             )
             .expect("compiles");
@@ -94,10 +92,24 @@ fn every_mode_and_effect_compiles() {
                 audit,
             }
             .apparmor();
-            assert!(
-                text.contains(&format!("\n  {qualifier}/etc/** wl,\n")),
-                "{text}"
-            );
+            let exec = if allow { "rix" } else { "rx" };
+            for line in [
+                "/etc/** wl".to_owned(),
+                format!("/{{,**/}}busybox {exec}"),
+                "mount fstype=proc".to_owned(),
+                "network".to_owned(),
+                "capability net_raw".to_owned(),
+            ] {
+                assert!(
+                    text.contains(&format!("\n  {qualifier}{line},\n")),
+                    "{line}\n{text}"
+                );
+            }
+            // The base follows the switches too.
+            if !privileged {
+                let line = format!("\n  {qualifier}@{{PROC}}/kcore rwkl");
+                assert!(text.contains(&line), "{line}\n{text}");
+            }
         }
     }
 }
@@ -239,4 +251,46 @@ fn wrong_targets_and_rules_are_refused_with_their_field() {
             "{enhance}: {errors:?}"
         );
     }
+}
+
+#[test]
+fn disks_of_the_node_are_named() {
+    let rules = "{hardeningRules: [disallow-debug-disk-device, disallow-mount-disk-device]}";
+    let names = ["sda1", "cciss!c0d0", "a b", "x},"];
+    let settings = Settings {
+        disk_devices: names.map(str::to_owned).into(),
+        ..Settings::default()
+    };
+    let yaml = format!(
+        "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: p1, namespace: demo}}\nspec:\n  \
+         target: {{kind: Pod, selector: {{}}}}\n  policy: {{enforcer: AppArmor, mode: EnhanceProtect, enhanceProtect: {rules}}}\n"
+    );
+    let object = crate::parse(&yaml).expect("valid YAML").remove(0);
+    let plan = compile(&object, &settings).expect("compiles");
+    let text = plan.apparmor.expect("AppArmor is chosen");
+    assert_eq!(accepted(&text), ["varmor-demo-p1"]);
+    for line in [
+        "  deny /dev/sda1 rw,",
+        "  deny /dev/cciss/c0d0 rw,",
+        "  deny mount /dev/sda1,",
+        "  deny mount /dev/cciss/c0d0,",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    // Disks that come later, by the names that disks have.
+    assert!(text.contains("  deny /dev/{sd[a-z],"), "{text}");
+    assert!(!text.contains("a b") && !text.contains("x}"), "{text}");
+}
+
+#[test]
+fn rules_that_only_bpf_can_hold_make_no_child() {
+    let yaml = "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {name: p1, namespace: demo}\nspec:\n  \
+        target: {kind: Pod, selector: {}}\n  policy: {enforcer: AppArmorBPF, mode: EnhanceProtect, enhanceProtect: \
+        {attackProtectionRules: [{rules: [block-access-to-metadata-service], targets: [/bin/sh]}]}}\n";
+    let object = crate::parse(yaml).expect("valid YAML").remove(0);
+    let plan = compile(&object, &Settings::default()).expect("compiles");
+    assert_eq!(
+        accepted(&plan.apparmor.expect("chosen")),
+        ["varmor-demo-p1"]
+    );
 }

@@ -5,7 +5,7 @@ mod egress;
 mod files;
 mod mounts;
 mod ptrace;
-mod sockets;
+pub(crate) mod sockets;
 
 use super::effect::Effect;
 use super::enhance::Enhance;
@@ -232,5 +232,7 @@ impl Parts {
     }
 }
 
+#[cfg(test)]
+mod built_in_tests;
 #[cfg(test)]
 mod tests;

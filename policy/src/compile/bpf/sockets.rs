@@ -6,7 +6,7 @@ use crate::plan::bpf::SocketRule;
 use crate::types::NetworkSocketRule;
 
 /// Address families (include/linux/socket.h).
-const FAMILIES: &[(&str, u8)] = &[
+pub(crate) const FAMILIES: &[(&str, u8)] = &[
     ("unix", 1),
     ("inet", 2),
     ("ax25", 3),
@@ -63,7 +63,7 @@ const TYPES: &[(&str, u8)] = &[
     ("packet", 10),
 ];
 /// Protocols; ICMP is that of both address families.
-const PROTOCOLS: &[(&str, u64)] = &[
+pub(crate) const PROTOCOLS: &[(&str, u64)] = &[
     ("icmp", 1 << 1 | 1 << 58),
     ("tcp", 1 << 6),
     ("udp", 1 << 17),

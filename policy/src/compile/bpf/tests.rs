@@ -40,7 +40,7 @@ fn raw(rules: &str) -> Result<BpfProfile, Vec<String>> {
     privileged(&format!("bpfRawRules: {{{rules}}}"))
 }
 
-fn path(profile: &BpfProfile, path: &str) -> PathVerdict {
+pub(super) fn path(profile: &BpfProfile, path: &str) -> PathVerdict {
     let forward = profile
         .forward
         .as_ref()
@@ -58,7 +58,7 @@ fn path(profile: &BpfProfile, path: &str) -> PathVerdict {
     }
 }
 
-fn mount(profile: &BpfProfile, fstype: &str, source: &str) -> MountSet {
+pub(super) fn mount(profile: &BpfProfile, fstype: &str, source: &str) -> MountSet {
     let Some(mounts) = &profile.mounts else {
         return MountSet::default();
     };

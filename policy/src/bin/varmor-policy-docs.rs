@@ -1,0 +1,5 @@
+//! Prints docs/rules.md.
+
+fn main() {
+    print!("{}", varmor_policy::rules::markdown());
+}
