@@ -11,11 +11,12 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_MPTCP 262
+#define IPPROTO_SMC 256 /* kernel 6.11 */
 
-/* The protocol that a socket gets: 0 asks for the default one of its type, and MPTCP falls back to TCP. */
+/* The protocol that a socket gets: 0 asks for the default one of its type, and MPTCP and SMC are carried by TCP. */
 static __always_inline u32 effective_protocol(int family, int type, int protocol)
 {
-	if (protocol == IPPROTO_MPTCP)
+	if (protocol == IPPROTO_MPTCP || protocol == IPPROTO_SMC)
 		return IPPROTO_TCP;
 	if (protocol || (family != AF_INET && family != AF_INET6))
 		return protocol;

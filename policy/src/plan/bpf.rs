@@ -56,7 +56,7 @@ pub struct SocketRule {
     /// A bit per socket type (`1 << SOCK_STREAM`).
     pub types: Masks<u32>,
     /// A bit per protocol number below 64; protocol 0 is looked up as the default protocol of the socket's type, and
-    /// IPPROTO_MPTCP (262) as TCP.
+    /// IPPROTO_MPTCP (262) and IPPROTO_SMC (256) as TCP.
     pub protocols: Masks<u64>,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn runtime_default(text: &mut Text, profile: &str, effect: Effect) {
     text.line(&format!(
         "ptrace (trace, read, tracedby, readby) peer={profile}"
     ));
-    refusals(text, effect);
+    refusals(text, profile, effect);
 }
 
 /// The child of a profile: like its parent, except that it is signalled and traced by the parent and not the reverse.
@@ -50,14 +50,42 @@ pub(super) fn runtime_default_child(text: &mut Text, parent: &str, child: &str, 
     text.line(&format!(
         "ptrace (trace, read, tracedby, readby) peer={child}"
     ));
-    refusals(text, effect);
+    refusals(text, child, effect);
 }
 
-fn refusals(text: &mut Text, effect: Effect) {
+/// What is refused; `own` is the profile's full name.
+fn refusals(text: &mut Text, own: &str, effect: Effect) {
     for (pattern, permissions) in PATHS {
         text.path(pattern, permissions, effect);
     }
-    text.line(&format!("{}mount", effect.apparmor()));
+    let qualifier = effect.apparmor();
+    text.line(&format!("{qualifier}mount"));
+    if effect.deny {
+        return;
+    }
+    // What is refused because no rule allows it, which nobody would be told of otherwise.
+    text.line(&format!("{qualifier}pivot_root"));
+    text.line(&format!(
+        "{qualifier}ptrace (trace, read) peer={}",
+        other_than(own)
+    ));
+    text.line("ptrace (tracedby, readby)");
+    text.line("signal");
+}
+
+/// A pattern for every label but one: those that end before it, differ from it somewhere, or go on after it. Children
+/// (`label//…`) are no others.
+fn other_than(label: &str) -> String {
+    let mut alternatives = Vec::new();
+    for (at, byte) in label.char_indices() {
+        let before = &label[..at];
+        if at > 0 {
+            alternatives.push(before.to_owned());
+        }
+        alternatives.push(format!("{before}[^{byte}]**"));
+    }
+    alternatives.push(format!("{label}?**"));
+    format!("{{{}}}", alternatives.join(","))
 }
 
 /// Paths that are refused, and for what. The character classes read "all but sys and process ids", "all but kernel",

@@ -105,7 +105,13 @@ fn every_mode_and_effect_compiles() {
                     "{line}\n{text}"
                 );
             }
-            // The base follows the switches too.
+            // The base follows the switches too, for what no rule allows as well.
+            let ptrace = "ptrace (trace, read) peer={[^v]**,v,v[^a]**,";
+            assert_eq!(
+                text.contains(&format!("\n  {qualifier}{ptrace}")),
+                !privileged && allow,
+                "{text}"
+            );
             if !privileged {
                 let line = format!("\n  {qualifier}@{{PROC}}/kcore rwkl");
                 assert!(text.contains(&line), "{line}\n{text}");
