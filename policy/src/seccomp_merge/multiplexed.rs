@@ -61,8 +61,8 @@ pub(super) fn covers_x86(filter: &serde_json::Map<String, Value>) -> bool {
 }
 
 /// What rules for calls say of the calls that they are also made through, by names.
-pub(super) fn implied<'a>(
-    rules: &BTreeMap<&'a str, Vec<CallRule>>,
+pub(super) fn implied(
+    rules: &BTreeMap<&str, Vec<CallRule>>,
 ) -> BTreeMap<&'static str, Vec<CallRule>> {
     let mut implied: BTreeMap<&str, Vec<CallRule>> = BTreeMap::new();
     for (name, through, number) in CALLS {
