@@ -214,5 +214,3 @@ struct ipv6_address {
 
 /* Hides from the compiler what it knows of a value, so that the check before it stays where the verifier sees it. */
 #define OPAQUE(v) asm volatile("" : "+r"(v))
-/* An instruction that does nothing. Kernels 5.10 and 6.1 take a loop that begins right after a call for a recursion. */
-#define AFTER_CALL(v) asm volatile("%0 = %0" : "+r"(v))

@@ -99,7 +99,6 @@ static __always_inline void climb(struct scratch *s, struct dentry *dentry, stru
 {
 	struct dentry *top = dentry, *root = mount->mnt_root;
 	u32 n = 0;
-	AFTER_CALL(top);
 	for (; n < 32; n++) {
 		struct dentry *parent = top->d_parent;
 		if (top == root || top == parent)
@@ -182,6 +181,8 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 	s->first_root = m.root;
 	s->first_super = m.super;
 	for (u32 i = 0; i < COMPONENTS + 64; i++) {
+		/* One head for both ways around the loop: clang would make a second one, which kernel 6.1 takes for a recursion. */
+		OPAQUE(dentry);
 		if (dentry == m.root) {
 			if (m.parent == mount) {
 				if (!is_namespace_root(mount))
