@@ -1,6 +1,7 @@
 //! The BPF part of a plan.
 
 mod base;
+mod children;
 mod egress;
 mod files;
 mod mounts;
@@ -15,12 +16,12 @@ use crate::error::Findings;
 use crate::pattern::Pattern;
 use crate::plan::automaton::PathVerdict;
 use crate::plan::bpf::{BpfProfile, Masks, MountSet};
-use crate::rules::{BpfPart, Rule};
+use crate::rules::BpfPart;
 
 const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules";
 
 /// Everything that goes into a profile, gathered before the tables are built.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Parts {
     profile: BpfProfile,
     paths: Vec<PathRule>,
@@ -31,7 +32,7 @@ struct Parts {
 }
 
 /// How large the patterns of a policy are together, in bytes and globs after braces are multiplied out.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct PatternSize(usize);
 
 impl PatternSize {
@@ -63,21 +64,23 @@ pub(super) fn runtime_default(effect: Effect, findings: &mut Findings) -> Option
 
 /// Mode EnhanceProtect.
 pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<BpfProfile> {
-    profile(enhance, &[], findings)
+    let parts = container(enhance, findings);
+    let children = children::build(&parts, enhance, findings);
+    let profile = parts.build(FIELD, findings)?;
+    Some(BpfProfile {
+        children,
+        ..profile
+    })
 }
 
-/// What holds for a part of a container: the base, the rules for the whole container, custom ones included, and `own`.
-fn profile(
-    enhance: &Enhance<'_>,
-    own: &[&'static Rule],
-    findings: &mut Findings,
-) -> Option<BpfProfile> {
+/// What holds for the whole container: the base, and the built-in and custom rules without targets.
+fn container(enhance: &Enhance<'_>, findings: &mut Findings) -> Parts {
     let mut parts = Parts::default();
     let services = &enhance.fixed.services;
     if !enhance.settings.privileged {
         parts.add_all(base::RUNTIME_DEFAULT, enhance.effect, services);
     }
-    for rule in enhance.global.iter().chain(own) {
+    for rule in &enhance.global {
         parts.add_all(rule.bpf, enhance.effect, services);
     }
     if let Some(raw) = &enhance.settings.bpf_raw_rules {
@@ -125,7 +128,7 @@ fn profile(
             );
         }
     }
-    parts.build(FIELD, findings)
+    parts
 }
 
 impl Parts {

@@ -73,7 +73,7 @@ const INTERNET: [u8; 2] = [2, 10];
 /// Length of the table: a family without a rule has an empty entry.
 const TABLE: usize = 64;
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct SocketRules(Vec<SocketRule>);
 
 impl SocketRules {

@@ -13,7 +13,7 @@ const X: u16 = PERM_EXEC;
 const BIND: u32 = 1 << 12;
 const MOVE: u32 = 1 << 13;
 
-fn policy(mode: &str, enhance: &str) -> Result<BpfProfile, Vec<String>> {
+pub(super) fn policy(mode: &str, enhance: &str) -> Result<BpfProfile, Vec<String>> {
     let yaml = format!(
         "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: p1, namespace: demo}}\nspec:\n  \
          target: {{kind: Pod, selector: {{}}}}\n  policy:\n    enforcer: BPF\n    mode: {mode}\n    \
