@@ -20,6 +20,8 @@ mod store;
 pub use error::StateError;
 pub use files::write_atomically;
 pub use id::{BadId, ContainerId, ProfileName};
-pub use record::{BpfDemand, Marker, ProfileRecord, SandboxRecord, SeccompRecord};
+pub use record::{
+    BpfDemand, CompositionRecord, Marker, ProfileRecord, SandboxRecord, SeccompRecord,
+};
 pub use seccomp::{SeccompShapeError, seccomp_digest};
 pub use store::{Layout, NodeState};

@@ -23,9 +23,10 @@ pub struct Marker {
     pub pod_uid: String,
     /// Its name within the pod.
     pub container: String,
-    /// The policy that selects it; none when no policy does, which is also a decision.
+    /// The policy that selects it, of several that hold together the first; none when no policy does, which is also a
+    /// decision.
     pub policy: Option<PolicyRef>,
-    /// The policy's profile; set exactly when `policy` is.
+    /// The profile of the policy, or of those that hold together; set exactly when `policy` is.
     pub profile: Option<ProfileName>,
     /// What must be bound in the BPF maps.
     pub bpf: BpfDemand,
@@ -77,7 +78,7 @@ pub struct SandboxRecord {
 pub struct ProfileRecord {
     /// The profile; also the file's name.
     pub profile: ProfileName,
-    /// The policy that it was compiled from.
+    /// The policy that it was compiled from; of several that hold together, the first.
     pub policy: PolicyRef,
     /// The AppArmor profile, when it is loaded in the kernel.
     pub apparmor: Option<String>,
@@ -85,6 +86,17 @@ pub struct ProfileRecord {
     pub seccomp: Option<SeccompRecord>,
     /// Whether the profile is in the pinned BPF maps (its key is the hash of its name).
     pub bpf: bool,
+}
+
+/// The policies that the profile of several is named after. Written before the profile is loaded: while a container runs
+/// under its AppArmor profile, the daemon must know what that profile is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompositionRecord {
+    /// The profile; also the file's name.
+    pub profile: ProfileName,
+    /// The policies, in order of precedence.
+    pub policies: Vec<PolicyRef>,
 }
 
 /// [`Seccomp`] as a file says it.
@@ -95,6 +107,8 @@ pub enum SeccompRecord {
     RuntimeDefault,
     /// See [`Seccomp::Rules`].
     Rules(serde_json::Value),
+    /// See [`Seccomp::RuntimeDefaultAndRules`].
+    RuntimeDefaultAndRules(serde_json::Value),
 }
 
 impl From<Seccomp> for SeccompRecord {
@@ -102,6 +116,7 @@ impl From<Seccomp> for SeccompRecord {
         match seccomp {
             Seccomp::RuntimeDefault => Self::RuntimeDefault,
             Seccomp::Rules(rules) => Self::Rules(rules),
+            Seccomp::RuntimeDefaultAndRules(rules) => Self::RuntimeDefaultAndRules(rules),
         }
     }
 }
@@ -111,6 +126,7 @@ impl From<SeccompRecord> for Seccomp {
         match record {
             SeccompRecord::RuntimeDefault => Self::RuntimeDefault,
             SeccompRecord::Rules(rules) => Self::Rules(rules),
+            SeccompRecord::RuntimeDefaultAndRules(rules) => Self::RuntimeDefaultAndRules(rules),
         }
     }
 }

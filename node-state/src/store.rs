@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::error::StateError;
 use crate::files::{self, Durability};
 use crate::id::{ContainerId, ProfileName};
-use crate::record::{Marker, ProfileRecord, SandboxRecord};
+use crate::record::{CompositionRecord, Marker, ProfileRecord, SandboxRecord};
 
 /// A marker is a few hundred bytes; the rest is room.
 const MARKER_LIMIT: u64 = 64 << 10;
@@ -19,6 +19,8 @@ const MARKER_LIMIT: u64 = 64 << 10;
 const SANDBOX_LIMIT: u64 = 2 << 20;
 /// A merged filter is some 100 KiB.
 const PROFILE_LIMIT: u64 = 4 << 20;
+/// 64 policies of 600 bytes at most; the rest is room.
+const COMPOSITION_LIMIT: u64 = 256 << 10;
 /// Some 500 bytes a policy: room for tens of thousands.
 const INDEX_LIMIT: u64 = 32 << 20;
 
@@ -57,6 +59,11 @@ impl Layout {
         self.profiles().join(format!("{name}.json"))
     }
 
+    /// Where the record of a composition is.
+    pub fn composition(&self, profile: &ProfileName) -> PathBuf {
+        self.compositions().join(format!("{profile}.json"))
+    }
+
     /// Where the policy index is.
     pub fn policy_index(&self) -> PathBuf {
         self.state.join("policy-index.json")
@@ -72,6 +79,10 @@ impl Layout {
 
     fn profiles(&self) -> PathBuf {
         self.run.join("profiles")
+    }
+
+    fn compositions(&self) -> PathBuf {
+        self.run.join("compositions")
     }
 }
 
@@ -103,6 +114,7 @@ impl NodeState {
             layout.containers(),
             layout.sandboxes(),
             layout.profiles(),
+            layout.compositions(),
         ] {
             let error = |source| StateError::Write {
                 path: directory.clone(),
@@ -206,6 +218,40 @@ impl NodeState {
     /// The profiles that have a record.
     pub fn profiles(&self) -> Result<Vec<ProfileName>, StateError> {
         named(&self.layout.profiles(), ProfileName::new)
+    }
+
+    /// Writes which policies a composition has.
+    pub fn save_composition(&self, composition: &CompositionRecord) -> Result<(), StateError> {
+        files::write_json(
+            &self.layout.composition(&composition.profile),
+            composition,
+            Durability::Volatile,
+        )
+    }
+
+    /// Reads which policies a composition has.
+    pub fn load_composition(
+        &self,
+        profile: &ProfileName,
+    ) -> Result<Option<CompositionRecord>, StateError> {
+        let path = self.layout.composition(profile);
+        let record = files::read_json::<CompositionRecord>(&path, COMPOSITION_LIMIT)?;
+        placed(
+            path,
+            record,
+            |record| record.profile.as_str(),
+            profile.as_str(),
+        )
+    }
+
+    /// Forgets a composition whose profile is gone.
+    pub fn remove_composition(&self, profile: &ProfileName) -> Result<(), StateError> {
+        files::remove(&self.layout.composition(profile))
+    }
+
+    /// The profiles of several policies that have a record.
+    pub fn compositions(&self) -> Result<Vec<ProfileName>, StateError> {
+        named(&self.layout.compositions(), ProfileName::new)
     }
 
     /// Writes the policy index and flushes it: it must hold after a reboot, before the daemon is back.

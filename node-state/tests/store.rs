@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::json;
 use varmor_node_state::{
-    BpfDemand, ContainerId, Layout, Marker, NodeState, ProfileName, ProfileRecord, SandboxRecord,
-    SeccompRecord, StateError,
+    BpfDemand, CompositionRecord, ContainerId, Layout, Marker, NodeState, ProfileName,
+    ProfileRecord, SandboxRecord, SeccompRecord, StateError,
 };
 use varmor_policy::plan::PolicyRef;
 
@@ -111,6 +111,22 @@ fn a_sandbox_a_profile_and_the_index_come_back_as_they_were() {
     );
     state.remove_profile(&profile.profile).unwrap();
     assert!(state.load_profile(&profile.profile).unwrap().is_none());
+
+    let composition = CompositionRecord {
+        profile: ProfileName::new("varmor-merged-0123456789abcdef").unwrap(),
+        policies: vec![policy(), policy()],
+    };
+    state.save_composition(&composition).unwrap();
+    assert_eq!(
+        state.load_composition(&composition.profile).unwrap(),
+        Some(composition.clone())
+    );
+    assert_eq!(
+        state.compositions().unwrap(),
+        std::slice::from_ref(&composition.profile)
+    );
+    state.remove_composition(&composition.profile).unwrap();
+    assert!(state.compositions().unwrap().is_empty());
 
     assert!(state.load_index::<serde_json::Value>().unwrap().is_none());
     state.save_index(&json!({"x": 1})).unwrap();

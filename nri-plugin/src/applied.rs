@@ -77,7 +77,7 @@ impl Applied {
         let path = self.path(&brought.policy.reference);
         let kept = Kept {
             source: brought.source.clone(),
-            object: brought.policy.object.clone(),
+            object: (*brought.policy.object).clone(),
         };
         varmor_node_state::write_atomically(&path, &serde_json::to_vec(&kept)?, 0o600)?;
         // It must hold after a power cut.

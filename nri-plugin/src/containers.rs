@@ -8,7 +8,7 @@ use varmor_node_state::{ContainerId, Marker, SandboxRecord};
 use varmor_policy::matching::ContainerFacts;
 use varmor_policy::plan::PolicyRef;
 
-use crate::store::Policy;
+use crate::store::Profile;
 
 /// A pod's sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +85,13 @@ pub struct Container {
     pub marker: Marker,
     /// Whether its specification was adjusted when it was created.
     pub admitted: bool,
-    /// The policy, as it was then; unknown after a restart of the daemon.
-    pub created_under: Option<Arc<Policy>>,
-    /// The policy that selects it now.
-    pub policy: Option<PolicyRef>,
+    /// The profile, as it was then; unknown after a restart of the daemon.
+    pub created_under: Option<Arc<Profile>>,
+    /// The policies that hold for it now, in order of precedence.
+    pub policies: Vec<PolicyRef>,
     /// The profile that it is under.
     pub profile: Option<String>,
-    /// Why it is not protected as its policy asks.
+    /// Why it is not protected as its policies ask.
     pub shortfalls: Vec<String>,
 }
 

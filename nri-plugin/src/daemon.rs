@@ -142,16 +142,24 @@ fn compiler(config: &Config) -> Arc<Compiler> {
         cluster_namespace: config.varmor_namespace.clone(),
         ..CompileSettings::default()
     };
-    Arc::new(move |object: &varmor_policy::PolicyObject| {
-        varmor_policy::validate::for_node(object).map_err(|error| error.to_string())?;
-        // Disks come and go: each compilation sees those of its time.
-        let settings = CompileSettings {
-            disk_devices: disks::read(Path::new(PARTITIONS))
-                .map_err(|error| format!("{PARTITIONS}: {error}"))?,
-            ..settings.clone()
-        };
-        varmor_policy::compile::compile(object, &settings).map_err(|errors| store::join(&errors))
-    })
+    Arc::new(
+        move |objects: &[&varmor_policy::PolicyObject], name: Option<&str>| {
+            for object in objects {
+                varmor_policy::validate::for_node(object).map_err(|error| error.to_string())?;
+            }
+            // Disks come and go: each compilation sees those of its time.
+            let settings = CompileSettings {
+                disk_devices: disks::read(Path::new(PARTITIONS))
+                    .map_err(|error| format!("{PARTITIONS}: {error}"))?,
+                ..settings.clone()
+            };
+            let plan = match name {
+                Some(name) => varmor_policy::compile::compile_as(name, objects, &settings),
+                None => varmor_policy::compile::compile_composed(objects, &settings),
+            };
+            plan.map_err(|errors| store::join(&errors))
+        },
+    )
 }
 
 /// The hook's options, where they are not its defaults.

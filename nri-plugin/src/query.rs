@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use varmor_node_api::Client;
 use varmor_node_api::api::{
-    ContainerStatus, ListRequest, ListResponse, PolicyRef, StatusRequest, StatusResponse,
+    ContainerStatus, EnforcerState, ListRequest, ListResponse, PolicyRef, StatusRequest,
+    StatusResponse,
 };
 
 use crate::wait::{Verdict, digests, judge};
@@ -125,6 +126,20 @@ fn title(policy: &PolicyRef) -> String {
     }
 }
 
+/// The policies that hold for a container.
+fn holding(container: &ContainerStatus) -> String {
+    match (container.policy.as_ref(), &container.policies[..]) {
+        (None, _) => "no policy".to_owned(),
+        (Some(policy), []) => title(policy),
+        (Some(_), several) => titles(several),
+    }
+}
+
+fn titles(policies: &[PolicyRef]) -> String {
+    let titles: Vec<String> = policies.iter().map(title).collect();
+    titles.join(" merged with ")
+}
+
 fn policy_name(policy: &PolicyRef) -> Value {
     json!({"kind": policy.kind, "namespace": policy.namespace, "name": policy.name})
 }
@@ -133,8 +148,25 @@ fn container_json(container: &ContainerStatus) -> Value {
     json!({
         "id": container.id, "namespace": container.namespace, "pod": container.pod, "podUID": container.pod_uid,
         "name": container.name, "pid": container.pid, "state": container.state, "profile": container.profile,
-        "policy": container.policy.as_ref().map(policy_name), "shortfalls": container.shortfalls,
+        "policy": container.policy.as_ref().map(policy_name),
+        "policies": container.policies.iter().map(policy_name).collect::<Vec<_>>(),
+        "shortfalls": container.shortfalls,
     })
+}
+
+fn enforcers_json(enforcers: &[EnforcerState]) -> Vec<Value> {
+    let states = enforcers.iter().map(
+        |enforcer| json!({"enforcer": enforcer.enforcer, "inForce": enforcer.in_force, "reason": enforcer.reason}),
+    );
+    states.collect()
+}
+
+fn enforcers_text(enforcers: &[EnforcerState]) -> String {
+    let states = enforcers.iter().map(|enforcer| match enforcer.in_force {
+        true => enforcer.enforcer.clone(),
+        false => format!("{} NOT IN FORCE ({})", enforcer.enforcer, enforcer.reason),
+    });
+    states.collect::<Vec<_>>().join(", ")
 }
 
 fn as_json(status: &StatusResponse, list: &ListResponse) -> Value {
@@ -143,13 +175,17 @@ fn as_json(status: &StatusResponse, list: &ListResponse) -> Value {
         json!({"source": error.source, "message": error.message, "lastGoodInForce": error.last_good_in_force})
     });
     let policies = list.policies.iter().map(|policy| {
-        let enforcers = policy.enforcers.iter().map(
-            |enforcer| json!({"enforcer": enforcer.enforcer, "inForce": enforcer.in_force, "reason": enforcer.reason}),
-        );
         json!({
             "policy": policy_name(&policy.policy), "source": policy.source, "profile": policy.profile,
-            "mode": policy.mode, "digest": policy.digest, "enforcers": enforcers.collect::<Vec<_>>(),
+            "mode": policy.mode, "digest": policy.digest, "enforcers": enforcers_json(&policy.enforcers),
             "containers": policy.containers.iter().map(|container| &container.id).collect::<Vec<_>>(),
+        })
+    });
+    let compositions = list.compositions.iter().map(|composition| {
+        json!({
+            "profile": composition.profile, "enforcers": enforcers_json(&composition.enforcers),
+            "policies": composition.policies.iter().map(policy_name).collect::<Vec<_>>(),
+            "containers": composition.containers.iter().map(|container| &container.id).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -166,6 +202,7 @@ fn as_json(status: &StatusResponse, list: &ListResponse) -> Value {
             "path": file.path, "seen": file.seen, "inForce": file.in_force, "error": file.error,
         })).collect::<Vec<_>>(),
         "policies": policies.collect::<Vec<_>>(),
+        "compositions": compositions.collect::<Vec<_>>(),
         "errors": errors.collect::<Vec<_>>(),
         "containers": status.containers.iter().map(container_json).collect::<Vec<_>>(),
         "troubles": status.troubles,
@@ -204,27 +241,26 @@ fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
         ));
     }
     for policy in &list.policies {
-        let enforcers = policy
-            .enforcers
-            .iter()
-            .map(|enforcer| match enforcer.in_force {
-                true => enforcer.enforcer.clone(),
-                false => format!("{} NOT IN FORCE ({})", enforcer.enforcer, enforcer.reason),
-            });
         lines.push(format!(
             "policy {} from {}: {} as {}, {} containers",
             title(&policy.policy),
             policy.source,
-            enforcers.collect::<Vec<_>>().join(", "),
+            enforcers_text(&policy.enforcers),
             policy.profile,
             policy.containers.len()
         ));
     }
+    for composition in &list.compositions {
+        lines.push(format!(
+            "together {}: {} as {}, {} containers",
+            titles(&composition.policies),
+            enforcers_text(&composition.enforcers),
+            composition.profile,
+            composition.containers.len()
+        ));
+    }
     for container in &status.containers {
-        let policy = container
-            .policy
-            .as_ref()
-            .map_or_else(|| "no policy".to_owned(), title);
+        let policy = holding(container);
         let name = format!(
             "{}/{}/{}",
             container.namespace, container.pod, container.name
@@ -262,7 +298,51 @@ fn as_text(status: &StatusResponse, list: &ListResponse) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use varmor_node_api::api::{EnforcerState, PolicyStatus};
+    use varmor_node_api::api::{CompositionStatus, PolicyStatus};
+
+    #[test]
+    fn policies_that_hold_together_are_shown_together() {
+        let reference = |kind: &str, namespace: &str, name: &str| PolicyRef {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Default::default()
+        };
+        let policies = vec![
+            reference("VarmorClusterPolicy", "", "all"),
+            reference("VarmorPolicy", "demo", "p"),
+        ];
+        let mut bpf = EnforcerState::new();
+        (bpf.enforcer, bpf.in_force) = ("BPF".into(), true);
+        let mut container = ContainerStatus::new();
+        (container.id, container.namespace) = ("abc".into(), "demo".into());
+        container.policy = Some(policies[0].clone()).into();
+        container.policies.clone_from(&policies);
+        let mut composition = CompositionStatus::new();
+        composition.profile = "varmor-merged-0123456789abcdef".into();
+        composition.policies = policies;
+        composition.enforcers.push(bpf);
+        composition.containers.push(container.clone());
+        let status = StatusResponse {
+            containers: vec![container],
+            ..Default::default()
+        };
+        let list = ListResponse {
+            compositions: vec![composition],
+            ..Default::default()
+        };
+        let text = as_text(&status, &list);
+        for line in [
+            "together VarmorClusterPolicy all merged with VarmorPolicy demo/p: BPF as varmor-merged-0123456789abcdef, 1 containers",
+            "): VarmorClusterPolicy all merged with VarmorPolicy demo/p\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let json = as_json(&status, &list);
+        assert_eq!(json["compositions"][0]["policies"][1]["name"], "p");
+        assert_eq!(json["compositions"][0]["containers"][0], "abc");
+        assert_eq!(json["containers"][0]["policies"][0]["name"], "all");
+    }
 
     #[test]
     fn people_read_names_and_reasons() {

@@ -1,13 +1,20 @@
-//! The policies that should be in force: from files and from the node API, each compiled once.
+//! The policies that should be in force: from files and from the node API, each compiled once, and the profiles of those
+//! that hold together.
+
+mod profile;
+
+pub use profile::{Profile, title};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use varmor_policy::PolicyObject;
-use varmor_policy::plan::{EnforcementPlan, PolicyRef, Seccomp};
+use varmor_policy::plan::{EnforcementPlan, PolicyRef};
 
-/// Turns a policy into what the enforcers load. The error is for the policy's author.
-pub type Compiler = dyn Fn(&PolicyObject) -> Result<EnforcementPlan, String> + Send + Sync;
+/// Turns a policy, or several that hold together, into what the enforcers load; under the usual name when none is given.
+/// The error is for the policies' authors.
+pub type Compiler =
+    dyn Fn(&[&PolicyObject], Option<&str>) -> Result<EnforcementPlan, String> + Send + Sync;
 
 /// A policy that was understood.
 #[derive(Debug)]
@@ -15,54 +22,30 @@ pub struct Policy {
     /// Kind, namespace and name.
     pub reference: PolicyRef,
     /// The object.
-    pub object: PolicyObject,
+    pub object: Arc<PolicyObject>,
     /// SHA-256 (hex) of the object: equal digests need no new work.
     pub digest: String,
-    /// Name of its profile in every enforcer.
-    pub profile: String,
-    /// Whether it has an AppArmor part.
-    pub has_apparmor: bool,
-    /// Whether it has a BPF part.
-    pub has_bpf: bool,
-    /// Its seccomp part.
-    pub seccomp: Option<Seccomp>,
-    /// The tables are large and needed once: taken when they are loaded, compiled again if that must be repeated.
-    plan: Mutex<Option<EnforcementPlan>>,
+    /// Its own profile, of it alone.
+    pub profile: Arc<Profile>,
 }
 
 impl Policy {
     /// Compiles an object.
     pub fn new(object: PolicyObject, compiler: &Compiler) -> Result<Self, String> {
-        let plan = compiler(&object)?;
+        let plan = compiler(&[&object], None)?;
         let text = serde_json::to_vec(&object).map_err(|error| error.to_string())?;
+        let digest = crate::policies_dir::digest(&text);
+        let object = Arc::new(object);
         Ok(Self {
             reference: object.reference(),
-            digest: crate::policies_dir::digest(&text),
-            profile: plan.profile.clone(),
-            has_apparmor: plan.apparmor.is_some(),
-            has_bpf: plan.bpf.is_some(),
-            seccomp: plan.seccomp.clone(),
-            plan: Mutex::new(Some(plan)),
+            profile: Arc::new(Profile::of_policy(
+                Arc::clone(&object),
+                digest.clone(),
+                plan,
+            )),
+            digest,
             object,
         })
-    }
-
-    /// The plan, which is given away or made anew.
-    pub fn take_plan(&self, compiler: &Compiler) -> Result<EnforcementPlan, String> {
-        let kept = self.plan.lock().expect("no panic while it was held").take();
-        match kept {
-            Some(plan) => Ok(plan),
-            None => compiler(&self.object),
-        }
-    }
-
-    /// SHA-256 (hex) of the seccomp part, to tell whether a container's filter is made of this one.
-    pub fn seccomp_digest(&self) -> Option<String> {
-        let text = match self.seccomp.as_ref()? {
-            Seccomp::RuntimeDefault => "RuntimeDefault".to_owned(),
-            Seccomp::Rules(rules) => rules.to_string(),
-        };
-        Some(crate::policies_dir::digest(text.as_bytes()))
     }
 }
 
@@ -97,7 +80,7 @@ pub fn join<E: ToString>(errors: &[E]) -> String {
 }
 
 /// The policies of all sources together.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub struct Desired {
     /// Every policy once.
     pub policies: BTreeMap<PolicyRef, Arc<Policy>>,
@@ -107,6 +90,8 @@ pub struct Desired {
     pub sources: BTreeMap<PolicyRef, String>,
     /// What is wrong between sources: (source, what).
     pub conflicts: Vec<(String, String)>,
+    /// Profiles of several policies that were asked for.
+    composed: Mutex<BTreeMap<Vec<PolicyRef>, Arc<Profile>>>,
 }
 
 impl Desired {
@@ -119,7 +104,7 @@ impl Desired {
                 let reference = &policy.reference;
                 let conflict = match (
                     desired.sources.get(reference),
-                    profiles.get(&*policy.profile),
+                    profiles.get(&*policy.profile.name),
                 ) {
                     (Some(first), _) => Some(format!(
                         "{reference} is also in {first}, which counts: remove one of them"
@@ -127,7 +112,7 @@ impl Desired {
                     (None, Some(other)) => Some(format!(
                         "{reference} and {other} have the same profile name {}, and the first of these is not in force: \
                          rename it",
-                        policy.profile
+                        policy.profile.name
                     )),
                     (None, None) => None,
                 };
@@ -135,9 +120,9 @@ impl Desired {
                     desired.conflicts.push((source.to_owned(), conflict));
                     continue;
                 }
-                profiles.insert(&policy.profile, reference);
+                profiles.insert(&policy.profile.name, reference);
                 desired.sources.insert(reference.clone(), source.to_owned());
-                desired.objects.push(policy.object.clone());
+                desired.objects.push((*policy.object).clone());
                 desired
                     .policies
                     .insert(reference.clone(), Arc::clone(policy));
@@ -145,11 +130,38 @@ impl Desired {
         }
         desired
     }
+
+    /// The profile of policies that hold together, or of one; `None` when one of them is not there.
+    pub fn profile_of(&self, policies: &[PolicyRef]) -> Option<Arc<Profile>> {
+        if let [policy] = policies {
+            return Some(Arc::clone(&self.policies.get(policy)?.profile));
+        }
+        let mut composed = self.composed.lock().expect("no panic while it was held");
+        if let Some(known) = composed.get(policies) {
+            return Some(Arc::clone(known));
+        }
+        let members = self.present(policies);
+        if members.is_empty() || members.len() < policies.len() {
+            return None;
+        }
+        let profile = Arc::new(Profile::composed(&members));
+        composed.insert(policies.to_vec(), Arc::clone(&profile));
+        Some(profile)
+    }
+
+    /// Those of some policies that are there.
+    pub fn present(&self, policies: &[PolicyRef]) -> Vec<Arc<Policy>> {
+        policies
+            .iter()
+            .filter_map(|policy| self.policies.get(policy).cloned())
+            .collect()
+    }
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use varmor_policy::plan::Seccomp;
     use varmor_policy::plan::bpf::BpfProfile;
 
     /// A policy file with one policy per name, for every pod of namespace `demo`.
@@ -165,22 +177,38 @@ pub mod tests {
             .collect()
     }
 
-    /// Compiles to what the enforcer field names; a policy called `broken` does not compile.
-    pub fn compiler(object: &PolicyObject) -> Result<EnforcementPlan, String> {
-        let policy = object.reference();
-        if policy.name == "broken" {
-            return Err(format!("{policy}: spec: broken"));
+    /// Compiles to what the enforcer field names. A policy called `broken` does not compile, and one called `poison` not
+    /// together with others.
+    pub fn compiler(
+        objects: &[&PolicyObject],
+        name: Option<&str>,
+    ) -> Result<EnforcementPlan, String> {
+        let references: Vec<PolicyRef> = objects.iter().map(|object| object.reference()).collect();
+        for policy in &references {
+            if policy.name == "broken" || (policy.name == "poison" && objects.len() > 1) {
+                return Err(format!("{policy}: spec: broken"));
+            }
         }
-        let enforcer = &object.spec().policy.enforcer;
-        let profile = format!("varmor-{}-{}", policy.namespace, policy.name);
+        let policy = references[0].clone();
+        let profile = match (name, &references[..]) {
+            (Some(name), _) => name.to_owned(),
+            (None, [policy]) => format!("varmor-{}-{}", policy.namespace, policy.name),
+            (None, several) => varmor_policy::compile::composed_profile_name(several),
+        };
+        let having = |enforcer: &str| -> Vec<&str> {
+            let with = objects
+                .iter()
+                .filter(|object| object.spec().policy.enforcer.contains(enforcer));
+            with.map(|object| object.policy().metadata.name.as_str())
+                .collect()
+        };
+        let apparmor = having("AppArmor");
         Ok(EnforcementPlan {
-            apparmor: enforcer
-                .contains("AppArmor")
-                .then(|| format!("profile {profile} {enforcer}")),
-            seccomp: enforcer
-                .contains("Seccomp")
+            apparmor: (!apparmor.is_empty())
+                .then(|| format!("profile {profile} of {}", apparmor.join(" "))),
+            seccomp: (!having("Seccomp").is_empty())
                 .then(|| Seccomp::Rules(serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"}))),
-            bpf: enforcer.contains("BPF").then(BpfProfile::default),
+            bpf: (!having("BPF").is_empty()).then(BpfProfile::default),
             policy,
             profile,
         })
@@ -206,7 +234,12 @@ pub mod tests {
         let desired = Desired::new([("1.yaml", one.as_slice()), ("2.yaml", two.as_slice())]);
         assert_eq!(desired.policies.len(), 2);
         assert_eq!(desired.objects.len(), 2);
-        assert!(desired.policies.values().all(|policy| policy.has_bpf));
+        assert!(
+            desired
+                .policies
+                .values()
+                .all(|policy| policy.profile.has_bpf)
+        );
         assert_eq!(desired.conflicts.len(), 1);
         assert_eq!(desired.conflicts[0].0, "2.yaml");
         assert!(
@@ -218,12 +251,7 @@ pub mod tests {
 
     #[test]
     fn two_policies_never_share_a_profile() {
-        let same = |object: &PolicyObject| {
-            compiler(object).map(|plan| EnforcementPlan {
-                profile: "varmor-x".into(),
-                ..plan
-            })
-        };
+        let same = |objects: &[&PolicyObject], _: Option<&str>| compiler(objects, Some("varmor-x"));
         let policies = read(&text(&[("a", "BPF"), ("b", "BPF")]), &same).unwrap();
         let desired = Desired::new([("1.yaml", policies.as_slice())]);
         assert_eq!(desired.policies.len(), 1);
@@ -239,8 +267,47 @@ pub mod tests {
     #[test]
     fn a_plan_is_given_away_and_made_again() {
         let policy = &read(&text(&[("a", "AppArmorBPFSeccomp")]), &compiler).unwrap()[0];
-        let first = policy.take_plan(&compiler).unwrap();
-        assert_eq!(first, policy.take_plan(&compiler).unwrap());
-        assert!(policy.has_apparmor && policy.has_bpf && policy.seccomp_digest().is_some());
+        let profile = &policy.profile;
+        let first = profile.take_plan(&compiler).unwrap();
+        assert_eq!(first, profile.take_plan(&compiler).unwrap());
+        assert!(profile.has_apparmor && profile.has_bpf && profile.seccomp_digest().is_some());
+    }
+
+    #[test]
+    fn a_composition_is_told_by_its_members_and_their_versions() {
+        let desired = |enforcer: &str| {
+            let policies = read(&text(&[("a", enforcer), ("b", "BPFSeccomp")]), &compiler).unwrap();
+            Desired::new([("1.yaml", policies.as_slice())])
+        };
+        let (one, other) = (desired("AppArmor"), desired("AppArmorBPF"));
+        let names: Vec<PolicyRef> = one.policies.keys().cloned().collect();
+        let profile = one.profile_of(&names).unwrap();
+        assert!(profile.is_composed() && profile.has_apparmor && profile.has_bpf);
+        assert_eq!(
+            profile.title(),
+            "VarmorPolicy demo/a merged with VarmorPolicy demo/b"
+        );
+        let plan = profile.take_plan(&compiler).unwrap();
+        assert_eq!(plan.profile, profile.name);
+        assert_eq!(plan.seccomp, profile.seccomp);
+        assert_eq!(
+            (plan.apparmor.is_some(), plan.bpf.is_some()),
+            (profile.has_apparmor, profile.has_bpf)
+        );
+        assert!(
+            Arc::ptr_eq(&profile, &one.profile_of(&names).unwrap()),
+            "made once"
+        );
+        let edited = other.profile_of(&names).unwrap();
+        assert_eq!(edited.name, profile.name);
+        assert!(!edited.is_same(&profile));
+        let left = Profile::remaining(&profile.name, &one.present(&names[1..]));
+        assert_eq!((&left.name, left.has_apparmor), (&profile.name, false));
+        assert!(!left.is_same(&profile) && !left.is_same(&one.policies[&names[1]].profile));
+        // One alone is the policy's own profile; what is not there has none.
+        assert!(!one.profile_of(&names[..1]).unwrap().is_composed());
+        let mut unknown = names.clone();
+        unknown[0].name = "c".into();
+        assert!(one.profile_of(&unknown).is_none());
     }
 }

@@ -153,3 +153,13 @@ pub fn policy_words(policy: &PolicyRef) -> String {
         format!("{} {}/{}", policy.kind, policy.namespace, policy.name)
     }
 }
+
+/// All of the policies that hold together, for a sentence about them.
+pub fn policies_words(policies: &[PolicyRef]) -> String {
+    let words: Vec<String> = policies.iter().map(policy_words).collect();
+    match words.split_first() {
+        Some((first, [])) => first.clone(),
+        Some((first, others)) => format!("{first}, merged with {},", others.join(", ")),
+        None => "no policy".to_owned(),
+    }
+}

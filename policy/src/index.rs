@@ -1,8 +1,8 @@
 //! What the OCI hook needs to decide alone, when the daemon did not see a container: which pods could be selected.
 
-use crate::enforcer::Enforcers;
 use crate::matching::{
-    OptIn, matches_pod, names_container, policy_covers_namespace, precedence, remove_opted_out,
+    OptIn, enforcers_of, matches_pod, merges, names_container, policy_covers_namespace, precedence,
+    remove_opted_out,
 };
 use crate::plan::PolicyRef;
 use crate::types::PolicyObject;
@@ -24,9 +24,9 @@ pub enum FailurePolicy {
 pub enum Could {
     /// No policy does.
     No,
-    /// This policy does.
-    Yes(PolicyRef),
-    /// This policy does or does not, depending on labels that are not known.
+    /// These policies do, and no others: the members that [`crate::matching::select`] would find, in order.
+    Yes(Vec<PolicyRef>),
+    /// This policy does or does not, alone or beside others, depending on labels that are not known.
     Unknown(PolicyRef),
 }
 
@@ -80,11 +80,16 @@ impl PolicyIndex {
         if labels.is_some_and(|labels| !self.opt_in.holds(labels)) {
             return Could::No;
         }
-        // In order of precedence: the first match that is certain decides, unless an uncertain one comes before it.
+        let opted_in = labels.is_some() || self.opt_in.0.is_none();
+        // In order of precedence: the first match that is certain decides who can follow, unless an uncertain one comes
+        // before it.
+        let mut members = Vec::new();
+        let mut any_enforcer = false;
         for policy in &self.policies {
             let target = &policy.spec().target;
             if !policy_covers_namespace(policy, namespace)
                 || !names_container(target, container_name)
+                || (!members.is_empty() && !merges(policy))
             {
                 continue;
             }
@@ -92,20 +97,25 @@ impl PolicyIndex {
             if matched == Some(false) {
                 continue;
             }
-            let mut enforcers =
-                Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
+            let mut enforcers = enforcers_of(policy);
             if let Some(annotations) = annotations {
                 remove_opted_out(&mut enforcers, annotations, container_name);
             }
-            let opted_in = labels.is_some() || self.opt_in.0.is_none();
-            match (enforcers.is_empty(), matched.is_some() && opted_in) {
-                (true, true) => return Could::No,
-                (true, false) => {}
-                (false, true) => return Could::Yes(policy.reference()),
-                (false, false) => return Could::Unknown(policy.reference()),
+            if matched.is_some() && opted_in {
+                members.push(policy.reference());
+                any_enforcer |= !enforcers.is_empty();
+                if !merges(policy) {
+                    break;
+                }
+            } else if !enforcers.is_empty() {
+                return Could::Unknown(policy.reference());
             }
         }
-        Could::No
+        if any_enforcer {
+            Could::Yes(members)
+        } else {
+            Could::No
+        }
     }
 }
 
@@ -154,7 +164,10 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
     fn word(could: &Could) -> String {
         match could {
             Could::No => "no".into(),
-            Could::Yes(policy) => format!("yes {}", policy.name),
+            Could::Yes(members) => {
+                let names: Vec<_> = members.iter().map(|policy| policy.name.as_str()).collect();
+                format!("yes {}", names.join("+"))
+            }
             Could::Unknown(policy) => format!("unknown {}", policy.name),
         }
     }
@@ -208,5 +221,100 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
             "c",
         );
         assert_eq!(could, Could::No);
+    }
+
+    #[test]
+    fn compositions_are_told_with_all_their_members() {
+        let cluster = |name: &str, target: &str, body: &str| {
+            format!(
+                "---\napiVersion: crd.varmor.org/v1beta1\nkind: VarmorClusterPolicy\nmetadata: {{name: {name}}}\n\
+                 spec: {{target: {{kind: Pod, {target}}}, policy: {{mode: AlwaysAllow, {body}}}}}\n"
+            )
+        };
+        let by_name = cluster("by-name", "name: web-1", "merge: true, enforcer: BPF");
+        let by_label = cluster(
+            "by-label",
+            "selector: {matchLabels: {app: web}}",
+            "merge: true, enforcer: AppArmor",
+        );
+        let alone = cluster("z-alone", "name: web-2", "enforcer: BPF");
+        let policies = crate::parse(&[by_name, by_label, alone].concat()).expect("valid");
+        let web = labels(&[("sandbox.varmor.org/enable", "true"), ("app", "web")]);
+        let other = labels(&[("sandbox.varmor.org/enable", "true")]);
+        let default = PolicyIndex::new(&policies, OptIn::default(), FailurePolicy::Fail);
+        let no_label = PolicyIndex::new(&policies, OptIn(None), FailurePolicy::Fail);
+        for (index, pod, labels, expected) in [
+            (&default, "web-1", Some(&web), "yes by-label+by-name"),
+            (&default, "web-1", Some(&other), "yes by-name"),
+            (&default, "web-1", None, "unknown by-label"),
+            (&default, "web-2", Some(&web), "yes by-label"),
+            (&default, "web-2", Some(&other), "yes z-alone"),
+            (&default, "web-3", Some(&other), "no"),
+            // Whether the other one is a member is not known, and the two of them are another profile than one.
+            (&no_label, "web-1", None, "unknown by-label"),
+            (&no_label, "web-2", None, "unknown by-label"),
+        ] {
+            let could = index.could_select("demo", pod, labels, "c1");
+            assert_eq!(word(&could), expected, "{pod} {labels:?}");
+        }
+    }
+
+    /// With everything known the hook decides as the daemon does, whatever the policies are.
+    #[test]
+    fn agrees_with_select() {
+        use crate::matching::{ContainerFacts, Selection, select};
+        let mut yaml = String::new();
+        for (kind, namespace) in [
+            ("VarmorPolicy", ", namespace: demo"),
+            ("VarmorClusterPolicy", ""),
+        ] {
+            for merge in [true, false] {
+                for enforcer in ["BPF", "AppArmor", "AppArmorSeccomp"] {
+                    let name = format!("{}-{merge}", enforcer.to_lowercase());
+                    yaml += &format!(
+                        "---\napiVersion: crd.varmor.org/v1beta1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\n\
+                         spec: {{target: {{kind: Pod, selector: {{}}}}, policy: {{mode: AlwaysAllow, merge: {merge}, enforcer: {enforcer}}}}}\n"
+                    );
+                }
+            }
+        }
+        let all = crate::parse(&yaml).expect("valid");
+        let pod = labels(&[("sandbox.varmor.org/enable", "true")]);
+        let annotation = |enforcer: &str| {
+            labels(&[(
+                &format!("container.{enforcer}.security.beta.varmor.org/c1"),
+                "unconfined",
+            )])
+        };
+        for set in 0u32..1 << all.len() {
+            let chosen: Vec<_> = (0..all.len())
+                .filter(|bit| set & 1 << bit != 0)
+                .map(|bit| all[bit].clone())
+                .collect();
+            let index = PolicyIndex::new(&chosen, OptIn::default(), FailurePolicy::Fail);
+            for annotations in [BTreeMap::new(), annotation("bpf"), annotation("apparmor")] {
+                let could = index.could_select_annotated(
+                    "demo",
+                    "web",
+                    Some(&pod),
+                    Some(&annotations),
+                    "c1",
+                );
+                let facts = ContainerFacts {
+                    namespace: "demo".into(),
+                    pod_name: "web".into(),
+                    pod_labels: pod.clone(),
+                    pod_annotations: annotations,
+                    container_name: "c1".into(),
+                };
+                let expected = match select(&chosen, &facts, &OptIn::default()) {
+                    Selection::Selected(members, _) => {
+                        Could::Yes(members.iter().map(|policy| policy.reference()).collect())
+                    }
+                    Selection::OptedOut(_) | Selection::NotSelected => Could::No,
+                };
+                assert_eq!(could, expected, "{chosen:?}");
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Which policy holds for a container, as the node sees it: namespace, pod name, pod labels, container name.
+//! Which policies hold for a container, as the node sees it: namespace, pod name, pod labels, container name.
 //!
-//! Exactly one policy holds for a container; policies are never merged. Of several that match, a cluster policy beats
-//! a namespaced one; then the one with the oldest `creationTimestamp` holds (an object without one counts as newer than
-//! any with one), then the one whose name comes first in byte order.
+//! Those that match stand in an order: a cluster policy before a namespaced one; then by `creationTimestamp`, the oldest
+//! first (an object without one counts as newer than any with one); then by name in byte order. The first one holds
+//! alone, as in vArmor, unless it says `merge: true`: then every other one that says so holds with it, and those that do
+//! not say so hold no more than they would beside a policy that does not merge.
 
 use crate::enforcer::{Enforcer, Enforcers};
 use crate::types::{KIND_CLUSTER, PolicyObject, Target};
@@ -76,15 +77,18 @@ pub struct ContainerFacts {
 /// The outcome for one container.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Selection<'a> {
-    /// The policy holds, with these of its enforcers.
-    Selected(&'a PolicyObject, Enforcers),
-    /// The policy would hold, but annotations `unconfined` take every enforcer of it away.
-    OptedOut(&'a PolicyObject),
+    /// These policies hold, in order and at least one, with these of the enforcers that any of them has.
+    Selected(Vec<&'a PolicyObject>, Enforcers),
+    /// These policies would hold, but annotations `unconfined` take every enforcer of theirs away.
+    OptedOut(Vec<&'a PolicyObject>),
     /// No policy selects the container.
     NotSelected,
 }
 
-/// The policy that holds for a container.
+/// The policies that hold for a container.
+///
+/// Annotations take enforcers away, not policies: a policy that is left without any still counts in the order, and still
+/// is a member of the composition, so that all the containers that the same policies select are under one profile.
 ///
 /// Policies for kind Deployment, StatefulSet and DaemonSet select nothing here: see [`crate::validate::for_node`].
 pub fn select<'a>(
@@ -95,25 +99,41 @@ pub fn select<'a>(
     if !opt_in.holds(&facts.pod_labels) {
         return Selection::NotSelected;
     }
-    let chosen = policies
+    let mut members: Vec<&PolicyObject> = policies
         .iter()
         .filter(|p| policy_matches(p, facts))
-        .min_by_key(|p| precedence(p));
-    let Some(policy) = chosen else {
-        return Selection::NotSelected;
-    };
-    // A text that names no enforcer is refused by validation, so nothing is lost by the default here.
-    let mut enforcers = Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default();
+        .collect();
+    members.sort_by(|a, b| precedence(a).cmp(&precedence(b)));
+    match members.first() {
+        None => return Selection::NotSelected,
+        Some(first) if merges(first) => members.retain(|p| merges(p)),
+        Some(_) => members.truncate(1),
+    }
+    let mut enforcers: Enforcers = members
+        .iter()
+        .flat_map(|p| enforcers_of(p).iter())
+        .collect();
     remove_opted_out(
         &mut enforcers,
         &facts.pod_annotations,
         &facts.container_name,
     );
     if enforcers.is_empty() {
-        Selection::OptedOut(policy)
+        Selection::OptedOut(members)
     } else {
-        Selection::Selected(policy, enforcers)
+        Selection::Selected(members, enforcers)
     }
+}
+
+/// Whether a policy lets others hold beside it.
+pub(crate) fn merges(policy: &PolicyObject) -> bool {
+    policy.spec().policy.merge
+}
+
+/// The enforcers that a policy names. A text that names none is refused by validation, so nothing is lost by the
+/// default here.
+pub(crate) fn enforcers_of(policy: &PolicyObject) -> Enforcers {
+    Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default()
 }
 
 fn policy_matches(policy: &PolicyObject, facts: &ContainerFacts) -> bool {
@@ -153,7 +173,7 @@ pub(crate) fn matches_pod(
     }
 }
 
-/// The least of several policies that match is the one that holds.
+/// The order of the policies that match; the least one comes first.
 pub(crate) fn precedence(policy: &PolicyObject) -> impl Ord + use<'_> {
     let metadata = &policy.policy().metadata;
     // RFC 3339 in UTC with whole seconds, as validation asks for, sorts as text.
@@ -204,6 +224,16 @@ mod tests {
     use super::*;
 
     fn policy(kind: &str, name: &str, created: &str, target: &str) -> PolicyObject {
+        policy_with(kind, name, created, target, "enforcer: AppArmorBPF")
+    }
+
+    fn policy_with(
+        kind: &str,
+        name: &str,
+        created: &str,
+        target: &str,
+        body: &str,
+    ) -> PolicyObject {
         let namespace = if kind == KIND_CLUSTER {
             ""
         } else {
@@ -216,7 +246,7 @@ mod tests {
         };
         let yaml = format!(
             "apiVersion: crd.varmor.org/v1beta1\nkind: {kind}\nmetadata: {{name: {name}{namespace}{created}}}\n\
-             spec: {{target: {target}, policy: {{enforcer: AppArmorBPF, mode: AlwaysAllow}}}}\n"
+             spec: {{target: {target}, policy: {{{body}, mode: AlwaysAllow}}}}\n"
         );
         crate::parse(&yaml).expect("valid").remove(0)
     }
@@ -240,12 +270,18 @@ mod tests {
 
     fn chosen(policies: &[PolicyObject], facts: &ContainerFacts) -> String {
         match select(policies, facts, &OptIn::default()) {
-            Selection::Selected(policy, enforcers) => {
-                format!("{} {enforcers}", policy.policy().metadata.name)
-            }
-            Selection::OptedOut(policy) => format!("{} opted out", policy.policy().metadata.name),
+            Selection::Selected(members, enforcers) => format!("{} {enforcers}", names(&members)),
+            Selection::OptedOut(members) => format!("{} opted out", names(&members)),
             Selection::NotSelected => "none".into(),
         }
+    }
+
+    fn names(members: &[&PolicyObject]) -> String {
+        let names: Vec<_> = members
+            .iter()
+            .map(|p| p.policy().metadata.name.as_str())
+            .collect();
+        names.join("+")
     }
 
     #[test]
@@ -368,6 +404,70 @@ mod tests {
             .pod_annotations
             .insert(beta.into(), "unconfined".into());
         assert_eq!(chosen(&policies, &facts), "p opted out");
+    }
+
+    #[test]
+    fn policies_that_merge_hold_together_behind_the_first() {
+        let all = "{kind: Pod, selector: {}}";
+        let merged = |kind: &str, name: &str, enforcer: &str| {
+            let body = format!("merge: true, enforcer: {enforcer}");
+            policy_with(kind, name, "", all, &body)
+        };
+        let cluster = || merged("VarmorClusterPolicy", "z", "BPF");
+        let namespaced = || merged("VarmorPolicy", "m", "AppArmor");
+        let alone = |kind: &str, name: &str| policy(kind, name, "", all);
+        let elsewhere = policy_with(
+            "VarmorPolicy",
+            "other",
+            "",
+            "{kind: Pod, name: other}",
+            "merge: true, enforcer: Seccomp",
+        );
+        let cases = [
+            (vec![namespaced()], "m AppArmor"),
+            (vec![namespaced(), cluster()], "z+m AppArmorBPF"),
+            // What does not merge is left out behind a policy that does, ...
+            (
+                vec![alone("VarmorPolicy", "a"), namespaced(), cluster()],
+                "z+m AppArmorBPF",
+            ),
+            // ... and leaves all others out where it is the first.
+            (
+                vec![alone("VarmorClusterPolicy", "a"), namespaced(), cluster()],
+                "a AppArmorBPF",
+            ),
+            (
+                vec![alone("VarmorPolicy", "a"), namespaced()],
+                "a AppArmorBPF",
+            ),
+            (vec![elsewhere, namespaced(), cluster()], "z+m AppArmorBPF"),
+            (
+                vec![
+                    merged("VarmorPolicy", "b", "Seccomp"),
+                    merged("VarmorPolicy", "a", "Seccomp"),
+                    cluster(),
+                ],
+                "z+a+b BPFSeccomp",
+            ),
+        ];
+        for (mut policies, expected) in cases {
+            assert_eq!(chosen(&policies, &facts()), expected);
+            policies.reverse();
+            assert_eq!(chosen(&policies, &facts()), expected);
+        }
+        // Annotations take enforcers away and leave the members as they are.
+        let policies = [namespaced(), cluster()];
+        let mut facts = facts();
+        let out = |enforcer: &str| {
+            (
+                format!("container.{enforcer}.security.beta.varmor.org/c1"),
+                "unconfined".to_owned(),
+            )
+        };
+        facts.pod_annotations.extend([out("bpf")]);
+        assert_eq!(chosen(&policies, &facts), "z+m AppArmor");
+        facts.pod_annotations.extend([out("apparmor")]);
+        assert_eq!(chosen(&policies, &facts), "z+m opted out");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::plan::Seccomp;
 
-use super::reconcile::Chosen;
+use super::wanted::Chosen;
 use super::{Node, State};
 use crate::config::ANSWER_WITHIN;
 use crate::containers::{Container, Pod, Stage, title};
@@ -49,9 +49,9 @@ pub struct Admission {
 enum Decision {
     /// No policy selects the container, or what is listed can't be enforced and nobody minds.
     Go(Option<Chosen>, Vec<Enforcer>),
-    /// The policy's profile is not loaded yet.
+    /// The profile is not loaded yet.
     Wait(Chosen),
-    /// The policy can't be enforced.
+    /// The profile can't be enforced.
     Refuse(Chosen, String),
 }
 
@@ -75,7 +75,11 @@ impl Node {
                     return Err(self.refused(&new.pod, &new.name, Some(&chosen), &reason));
                 }
                 Decision::Wait(chosen) => {
-                    self.wake();
+                    if chosen.profile.is_composed() {
+                        self.await_profile(&new.pod, &new.name);
+                    } else {
+                        self.wake();
+                    }
                     if timeout_at(deadline, progress.changed()).await.is_err() {
                         let reason =
                             "its profile is still being loaded; the kubelet tries again by itself";
@@ -91,8 +95,11 @@ impl Node {
         let Some(chosen) = chosen else {
             return Decision::Go(None, Vec::new());
         };
-        let loaded = match state.profiles.get(&chosen.policy.profile) {
-            Some(loaded) if loaded.policy.digest == chosen.policy.digest => loaded,
+        if let Some(namesake) = state.namesake(&chosen.profile) {
+            return Decision::Refuse(chosen, namesake);
+        }
+        let loaded = match state.profiles.get(&chosen.profile.name) {
+            Some(loaded) if loaded.profile.is_same(&chosen.profile) && !loaded.stale => loaded,
             _ => return Decision::Wait(chosen),
         };
         let mut missing = Vec::new();
@@ -110,7 +117,7 @@ impl Node {
             }
             tracing::warn!(
                 "{} can't be enforced with {}: {reason}",
-                chosen.policy.reference,
+                chosen.profile.title(),
                 enforcer.name()
             );
             missing.push(enforcer);
@@ -128,15 +135,17 @@ impl Node {
         let wants = |enforcer| {
             chosen.is_some_and(|chosen| chosen.wants(enforcer)) && !missing.contains(&enforcer)
         };
-        let policy = chosen.map(|chosen| &chosen.policy);
+        let profile = chosen.map(|chosen| &chosen.profile);
+        let policies = profile.map_or_else(Vec::new, |profile| profile.policies.clone());
         let opted_in = self.settings.opt_in.holds(&new.pod.labels);
-        let asked = policy
-            .and_then(|policy| policy.seccomp.as_ref())
+        let asked = profile
+            .and_then(|profile| profile.seccomp.as_ref())
             .filter(|_| wants(Enforcer::Seccomp));
         let (filter, filter_digest) = match (asked, &new.filter) {
             (None, _) => (None, None),
             // The runtime's default filter depends on the capabilities, which only the specification tells.
-            (Some(_), None) | (Some(Seccomp::RuntimeDefault), Some(None)) => {
+            (Some(_), None)
+            | (Some(Seccomp::RuntimeDefault | Seccomp::RuntimeDefaultAndRules(_)), Some(None)) => {
                 (None, Some(NOT_SET_YET.to_owned()))
             }
             (Some(asked), Some(own)) => match self.join(own.as_ref(), asked, &[]) {
@@ -160,8 +169,8 @@ impl Node {
             (true, true) => BpfDemand::Profile,
         };
         let id = ContainerId::new(&*new.id).map_err(|error| refuse(error.to_string()))?;
-        let profile = policy
-            .map(|policy| ProfileName::new(&*policy.profile))
+        let name = profile
+            .map(|profile| ProfileName::new(&*profile.name))
             .transpose();
         let marker = Marker {
             container_id: id.clone(),
@@ -169,12 +178,12 @@ impl Node {
             pod: new.pod.name.clone(),
             pod_uid: new.pod.uid.clone(),
             container: new.name.clone(),
-            policy: policy.map(|policy| policy.reference.clone()),
-            profile: profile.map_err(|error| refuse(error.to_string()))?,
+            policy: policies.first().cloned(),
+            profile: name.map_err(|error| refuse(error.to_string()))?,
             bpf,
-            apparmor: policy
+            apparmor: profile
                 .filter(|_| wants(Enforcer::AppArmor))
-                .map(|policy| policy.profile.clone()),
+                .map(|profile| profile.name.clone()),
             seccomp: filter_digest,
             addresses: new.pod.addresses.clone(),
         };
@@ -185,7 +194,7 @@ impl Node {
             }
             tracing::warn!("{}: {error}", title(&new.pod, &new.name));
         }
-        let profile = policy.map(|policy| policy.profile.clone());
+        let name = profile.map(|profile| profile.name.clone());
         let container = Container {
             id,
             pod: new.pod,
@@ -195,18 +204,19 @@ impl Node {
             pid: None,
             marker,
             admitted: true,
-            created_under: policy.cloned(),
-            policy: policy.map(|policy| policy.reference.clone()),
-            profile: profile.clone(),
+            created_under: profile.cloned(),
+            policies,
+            profile: name.clone(),
             shortfalls: Vec::new(),
         };
         let mut state = self.state();
         state.names.container(&container);
+        state.awaited.remove(&container.title());
         state.containers.insert(new.id, container);
         drop(state);
         Ok(Admission {
             hook: opted_in,
-            profile,
+            profile: name,
             filter,
         })
     }
@@ -300,7 +310,7 @@ impl Node {
         let asked = container
             .created_under
             .as_ref()
-            .and_then(|policy| policy.seccomp.as_ref());
+            .and_then(|profile| profile.seccomp.as_ref());
         if let Some(asked) = asked.filter(|_| filter) {
             let bounding = spec
                 .pointer("/process/capabilities/bounding")
@@ -425,8 +435,8 @@ impl Node {
         let container = title(pod, container);
         match chosen {
             Some(chosen) => {
-                let policy = &chosen.policy.reference;
-                format!("container {container} is refused: {policy} can't be enforced: {reason}")
+                let policies = chosen.profile.title();
+                format!("container {container} is refused: {policies} can't be enforced: {reason}")
             }
             None => format!("container {container} is refused: {reason}"),
         }

@@ -32,11 +32,21 @@ pub struct Existing {
 impl Node {
     /// Takes note of the profiles that an earlier daemon left.
     pub fn adopt_profiles(&self) {
+        self.adopt_compositions();
         if self.adapters.bpf.unavailable().is_none() {
-            let left = self.adapters.files.profiles().unwrap_or_default();
-            self.state()
-                .left_over
-                .extend(left.into_iter().map(String::from));
+            let files = &self.adapters.files;
+            let left = files.profiles().unwrap_or_default();
+            let mut state = self.state();
+            for name in left {
+                if let Ok(Some(record)) = files.load_profile(&name)
+                    && record.bpf
+                {
+                    if !state.compositions.contains_key(name.as_str()) {
+                        state.names.profile(name.as_str(), &[record.policy]);
+                    }
+                    state.left_over.insert(name.into());
+                }
+            }
         }
         if self.adapters.apparmor.unavailable().is_some() {
             return;
@@ -86,6 +96,7 @@ impl Node {
             }
             state.containers = adopted;
             state.pods = pods;
+            state.adopted = true;
         }
         self.forget_others(&ids);
         self.wake();
@@ -136,7 +147,7 @@ impl Node {
             marker,
             admitted,
             created_under: None,
-            policy: None,
+            policies: Vec::new(),
             profile: None,
             shortfalls: Vec::new(),
         }
@@ -147,6 +158,7 @@ impl Node {
         let pod = Arc::new(pod);
         self.leave_sandbox(&pod);
         self.state().pods.insert(pod.id.clone(), Arc::clone(&pod));
+        self.expect_containers(&pod);
         pod
     }
 

@@ -5,11 +5,13 @@
 
 mod admit;
 mod adopt;
+mod place;
 mod reconcile;
 mod retire;
 mod status;
 #[cfg(test)]
 pub mod tests;
+mod wanted;
 mod who;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,10 +31,10 @@ use varmor_policy::plan::{PolicyRef, Seccomp};
 use crate::applied::Brought;
 use crate::containers::{Container, Pod};
 use crate::counters::Counters;
-use crate::enforcers::{AppArmor, Bpf};
+use crate::enforcers::{AppArmor, Bpf, profile_key};
 use crate::policies_dir::File;
 use crate::spec_update::SpecStore;
-use crate::store::{Compiler, Desired, Policy};
+use crate::store::{Compiler, Desired, Policy, Profile};
 
 pub use admit::New;
 pub use adopt::Existing;
@@ -96,18 +98,26 @@ pub struct State {
     /// Policies from the node API.
     pub applied: BTreeMap<PolicyRef, Brought>,
     /// All policies together.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     /// Counts changes of `desired`.
     pub generation: u64,
     /// The generation that is in force, as far as it can be.
     pub reconciled: u64,
     /// By profile name, what was loaded.
     pub profiles: BTreeMap<String, Loaded>,
+    /// What the profiles of several policies that hold together are named after, by profile name.
+    pub compositions: BTreeMap<String, Vec<PolicyRef>>,
+    /// Containers that are to be created and whose profiles should be there, by their titles.
+    pub awaited: BTreeMap<String, wanted::Awaited>,
+    /// BPF profiles that containers are under because those that hold for them can't be loaded.
+    pub held: BTreeSet<String>,
+    /// Whether a runtime has told which containers there are.
+    pub adopted: bool,
     /// AppArmor profiles of ours that the kernel has.
     pub apparmor: BTreeSet<String>,
     /// Those that were made harmless because their policy is gone and somebody still runs under them.
     pub retired: BTreeSet<String>,
-    /// BPF profiles that no policy asks for and that are not removed yet.
+    /// BPF profiles that were there before this daemon, or that no policy asks for and that are not removed yet.
     pub left_over: BTreeSet<String>,
     /// Pods by sandbox id.
     pub pods: HashMap<String, Arc<Pod>>,
@@ -126,12 +136,14 @@ pub struct State {
 /// A profile that the loop has dealt with.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Its policy.
-    pub policy: Arc<Policy>,
+    /// What it is made of.
+    pub profile: Arc<Profile>,
     /// Enforcers that have no version of it, or an older one, and why.
     pub failures: Vec<(Enforcer, String)>,
     /// Whether some version of it is in the BPF maps.
     pub in_bpf: bool,
+    /// Whether nobody wanted it for a while, so that not all of it may be there any more.
+    pub stale: bool,
     /// When a failure is tried again.
     pub retry: Option<Retry>,
 }
@@ -243,7 +255,34 @@ impl State {
                 tracing::error!(source, "{conflict}");
             }
         }
-        self.desired = desired;
+        self.desired = Arc::new(desired);
         self.generation += 1;
+    }
+
+    /// Whether some version of a profile of these policies is in the BPF maps.
+    fn has_in_bpf(&self, profile: &Profile) -> bool {
+        let loaded = self.profiles.get(&profile.name);
+        loaded.is_some_and(|loaded| loaded.in_bpf && loaded.profile.policies == profile.policies)
+    }
+
+    /// The profile that has this key in the BPF maps.
+    fn in_bpf_by_key(&self, key: u64) -> Option<&Loaded> {
+        let loaded = self.profiles.get(self.names.profile_name(key)?)?;
+        loaded.in_bpf.then_some(loaded)
+    }
+
+    /// Why a profile can't be in the BPF maps: its key there, 64 bits of a hash of names that tenants choose, is that of
+    /// another one. Whichever was first keeps it.
+    fn same_key(&self, profile: &Profile) -> Option<String> {
+        let key = profile_key(Some(&profile.name));
+        let other = self.names.profile_name(key)?;
+        let is_there = self.left_over.contains(other)
+            || self.profiles.get(other).is_some_and(|loaded| loaded.in_bpf);
+        (*other != profile.name && is_there).then(|| {
+            format!(
+                "its profile {} has the same key in the BPF maps as {other}; rename a policy",
+                profile.name
+            )
+        })
     }
 }

@@ -1,24 +1,20 @@
 //! The loop: from what is wanted to what is in force.
 //!
 //! Each pass does, in this order: leave the index for the hook; load the profiles that are new or changed; put every
-//! container under the profile of the policy that selects it now; then take away what nobody wants any more. A container
+//! container under the profile of the policies that select it now; then take away what nobody wants any more. A container
 //! is always moved before its profile is removed, since a container whose profile is missing is refused everything.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use varmor_node_state::{BpfDemand, ProfileName, ProfileRecord};
-use varmor_policy::enforcer::{Enforcer, Enforcers};
+use varmor_node_state::{ProfileName, ProfileRecord};
+use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::PolicyIndex;
-use varmor_policy::matching::{Selection, select};
 
-use super::{Loaded, Node, State};
-use crate::containers::{Container, Stage};
-use crate::enforcers::Start;
+use super::{Loaded, Node};
 use crate::policies_dir::digest;
-use crate::store::Policy;
+use crate::store::{Policy, Profile};
 
 /// What failed is tried again after this long, then after twice as long, and so on ...
 const FIRST_RETRY: Duration = Duration::from_secs(10);
@@ -42,25 +38,6 @@ impl Retry {
     }
 }
 
-/// The policy that holds for a container now.
-pub(super) struct Chosen {
-    pub(super) policy: Arc<Policy>,
-    pub(super) enforcers: Enforcers,
-}
-
-impl Chosen {
-    /// Whether the policy asks for this enforcer, for this container.
-    pub(super) fn wants(&self, enforcer: Enforcer) -> bool {
-        self.enforcers.contains(enforcer)
-            && match enforcer {
-                Enforcer::AppArmor => self.policy.has_apparmor,
-                Enforcer::Bpf => self.policy.has_bpf,
-                Enforcer::Seccomp => self.policy.seccomp.is_some(),
-                Enforcer::NetworkProxy => true,
-            }
-    }
-}
-
 impl Node {
     /// Runs for ever.
     pub async fn reconcile_for_ever(&self) {
@@ -76,23 +53,24 @@ impl Node {
 
     /// One pass; false when something should be tried again.
     pub async fn reconcile(&self) -> bool {
-        let (generation, desired) = {
-            let state = self.state();
-            (state.generation, state.desired.clone())
-        };
         let mut troubles = Vec::new();
+        let (generation, desired, wanted) = {
+            let mut state = self.state();
+            let wanted = self.wanted(&mut state, &mut troubles);
+            (state.generation, Arc::clone(&state.desired), wanted)
+        };
         if let Err(error) = self.leave_index(&desired.objects).await {
             troubles.push(format!("the hook's policy index can't be written: {error}"));
         }
-        for policy in desired.policies.values() {
-            if self.is_due(policy) {
-                self.load(policy).await;
+        for profile in wanted.values() {
+            if self.is_due(profile) {
+                self.load(profile).await;
                 self.progressed();
                 // An answer that NRI waits for goes before the next profile.
                 tokio::task::yield_now().await;
             }
         }
-        let stuck = self.move_containers();
+        let stuck = self.move_containers(&wanted);
         if stuck.is_empty() {
             troubles.extend(self.retire().await);
         }
@@ -103,8 +81,9 @@ impl Node {
                 tracing::error!("{trouble}");
             }
         }
-        // Whoever still runs under a retired profile ends without a sign.
+        // Whoever still runs under a retired profile ends without a sign, and so does the wait for a container.
         let complete = troubles.is_empty()
+            && state.awaited.is_empty()
             && state.retired.is_empty()
             && state.left_over.is_empty()
             && state
@@ -132,11 +111,11 @@ impl Node {
         Ok(())
     }
 
-    fn is_due(&self, policy: &Policy) -> bool {
+    fn is_due(&self, profile: &Profile) -> bool {
         let state = self.state();
-        let known = state.profiles.get(&policy.profile);
+        let known = state.profiles.get(&profile.name);
         match known {
-            Some(loaded) if loaded.policy.digest == policy.digest => loaded
+            Some(loaded) if loaded.profile.is_same(profile) && !loaded.stale => loaded
                 .retry
                 .as_ref()
                 .is_some_and(|retry| retry.at <= Instant::now()),
@@ -144,39 +123,49 @@ impl Node {
         }
     }
 
-    async fn load(&self, policy: &Arc<Policy>) {
+    async fn load(&self, profile: &Arc<Profile>) {
         let mut failures = Vec::new();
-        let previous = self.state().profiles.get(&policy.profile).cloned();
-        let mut in_bpf = previous.as_ref().is_some_and(|loaded| loaded.in_bpf);
-        let (taken, compiler) = (Arc::clone(policy), Arc::clone(&self.adapters.compiler));
+        let name = &profile.name;
+        let (previous, left, same_key) = {
+            let state = self.state();
+            let previous = state.profiles.get(name).cloned();
+            (
+                previous,
+                state.left_over.contains(name),
+                state.same_key(profile),
+            )
+        };
+        let mut in_bpf = left || previous.as_ref().is_some_and(|loaded| loaded.in_bpf);
+        let (taken, compiler) = (Arc::clone(profile), Arc::clone(&self.adapters.compiler));
         let plan = tokio::task::spawn_blocking(move || taken.take_plan(&*compiler)).await;
         let plan = match plan.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(plan) => Some(plan),
             Err(error) => {
-                failures.extend([(Enforcer::AppArmor, error.clone()), (Enforcer::Bpf, error)]);
+                let enforcers = [Enforcer::AppArmor, Enforcer::Bpf, Enforcer::Seccomp];
+                failures.extend(enforcers.map(|enforcer| (enforcer, error.clone())));
                 None
             }
         };
         if let Some(text) = plan.as_ref().and_then(|plan| plan.apparmor.as_deref()) {
             let result = match self.adapters.apparmor.unavailable() {
                 Some(reason) => Err(reason),
-                None => self.adapters.apparmor.load(&policy.profile, text).await,
+                None => self.adapters.apparmor.load(name, text).await,
             };
             match result {
                 Ok(()) => {
                     let mut state = self.state();
-                    state.apparmor.insert(policy.profile.clone());
-                    state.retired.remove(&policy.profile);
+                    state.apparmor.insert(name.clone());
+                    state.retired.remove(name);
                 }
                 Err(reason) => failures.push((Enforcer::AppArmor, reason)),
             }
         }
         if let Some(tables) = plan.and_then(|plan| plan.bpf) {
-            let result = match self.adapters.bpf.unavailable() {
+            let result = match self.adapters.bpf.unavailable().or(same_key) {
                 Some(reason) => Err(reason),
                 None => {
                     // The kernel waits until no program uses the old version.
-                    let (bpf, profile) = (Arc::clone(&self.adapters.bpf), policy.profile.clone());
+                    let (bpf, profile) = (Arc::clone(&self.adapters.bpf), name.clone());
                     let set =
                         tokio::task::spawn_blocking(move || bpf.set_profile(&profile, &tables))
                             .await;
@@ -188,266 +177,67 @@ impl Node {
                 Err(reason) => failures.push((Enforcer::Bpf, reason)),
             }
         }
-        let known = previous.filter(|loaded| loaded.policy.digest == policy.digest);
+        let known = previous.filter(|loaded| loaded.profile.is_same(profile));
         for (enforcer, reason) in &failures {
             let told = known.as_ref().and_then(|loaded| loaded.failure(*enforcer))
                 == Some(reason.as_str());
             if !told {
-                tracing::error!("{}: {}: {reason}", policy.reference, enforcer.name());
+                tracing::error!("{}: {}: {reason}", profile.title(), enforcer.name());
             }
         }
         let retry =
             (!failures.is_empty()).then(|| Retry::after(known.and_then(|loaded| loaded.retry)));
         let loaded = Loaded {
-            policy: Arc::clone(policy),
+            profile: Arc::clone(profile),
             failures,
             in_bpf,
+            stale: false,
             retry,
         };
         if let Err(error) = self.leave_profile(&loaded) {
             tracing::error!(
-                "{}: the record of profile {} can't be written: {error}",
-                policy.reference,
-                policy.profile
+                "{}: the record of profile {name} can't be written: {error}",
+                profile.title()
             );
         }
         if loaded.failures.is_empty() {
-            tracing::info!("{} is loaded as {}", policy.reference, policy.profile);
+            tracing::info!("{} is loaded as {name}", profile.title());
         }
         let mut state = self.state();
-        state.names.profile(&policy.profile, &policy.reference);
-        state.profiles.insert(policy.profile.clone(), loaded);
+        if state.same_key(profile).is_none() {
+            state.names.profile(name, &profile.policies);
+        }
+        state.profiles.insert(name.clone(), loaded);
     }
 
     /// The record from which the runtime wrapper protects containers that CRI does not know.
     fn leave_profile(&self, loaded: &Loaded) -> anyhow::Result<()> {
-        let policy = &loaded.policy;
-        let profile = ProfileName::new(&*policy.profile)?;
+        let profile = &loaded.profile;
+        let name = ProfileName::new(&*profile.name)?;
         if !loaded.failures.is_empty() {
-            return Ok(self.adapters.files.remove_profile(&profile)?);
+            return Ok(self.adapters.files.remove_profile(&name)?);
         }
         Ok(self.adapters.files.save_profile(&ProfileRecord {
-            profile,
-            policy: policy.reference.clone(),
-            apparmor: policy.has_apparmor.then(|| policy.profile.clone()),
-            seccomp: policy.seccomp.clone().map(Into::into),
-            bpf: policy.has_bpf,
+            profile: name,
+            policy: profile.policies[0].clone(),
+            apparmor: profile.has_apparmor.then(|| profile.name.clone()),
+            seccomp: profile.seccomp.clone().map(Into::into),
+            bpf: profile.has_bpf,
         })?)
-    }
-
-    /// The policy that selects a container.
-    pub(super) fn choose(
-        &self,
-        state: &State,
-        facts: &varmor_policy::matching::ContainerFacts,
-    ) -> Option<Chosen> {
-        match select(&state.desired.objects, facts, &self.settings.opt_in) {
-            Selection::Selected(object, enforcers) => {
-                let policy = Arc::clone(state.desired.policies.get(&object.reference())?);
-                Some(Chosen { policy, enforcers })
-            }
-            Selection::OptedOut(_) | Selection::NotSelected => None,
-        }
-    }
-
-    fn move_containers(&self) -> Vec<String> {
-        let mut troubles = Vec::new();
-        let mut state = self.state();
-        let ids: Vec<String> = state.containers.keys().cloned().collect();
-        // A profile that goes takes along what was put under it by hand.
-        let profiles: BTreeSet<String> = state
-            .desired
-            .policies
-            .values()
-            .map(|policy| policy.profile.clone())
-            .collect();
-        state.by_hand.retain(|_, profile| {
-            profile
-                .as_ref()
-                .is_none_or(|profile| profiles.contains(profile))
-        });
-        for id in ids {
-            let Some(container) = state.containers.get(&id) else {
-                continue;
-            };
-            if container.stage == Stage::Stopped {
-                continue;
-            }
-            let chosen = self.choose(&state, &container.pod.facts(&container.name));
-            let mut container = container.clone();
-            if let Err(trouble) = self.move_container(&state, &mut container, chosen.as_ref()) {
-                troubles.push(format!("{}: {trouble}", container.title()));
-            }
-            state.containers.insert(id, container);
-        }
-        troubles
-    }
-
-    fn move_container(
-        &self,
-        state: &State,
-        container: &mut Container,
-        chosen: Option<&Chosen>,
-    ) -> Result<(), String> {
-        let policy = chosen.map(|chosen| chosen.policy.reference.clone());
-        let profile = chosen.map(|chosen| chosen.policy.profile.clone());
-        let in_bpf = |profile: &String| {
-            state
-                .profiles
-                .get(profile)
-                .is_some_and(|loaded| loaded.in_bpf)
-        };
-        let bpf_profile = profile.clone().filter(|profile| {
-            chosen.is_some_and(|chosen| chosen.wants(Enforcer::Bpf)) && in_bpf(profile)
-        });
-        container.shortfalls = shortfalls(state, container, chosen);
-        container.policy.clone_from(&policy);
-        container.profile.clone_from(&profile);
-        let by_hand = state.by_hand.get(container.id.as_str());
-        let followed = by_hand.is_some() || self.settings.opt_in.holds(&container.pod.labels);
-        if !followed || self.adapters.bpf.unavailable().is_some() {
-            return Ok(());
-        }
-        if container.stage == Stage::Created && container.admitted {
-            // The hook binds it by its marker. What its specification carries is settled, the profile is not.
-            let mut marker = container.marker.clone();
-            marker.policy = policy;
-            marker.profile = profile.and_then(|profile| ProfileName::new(profile).ok());
-            marker.bpf = if bpf_profile.is_some() {
-                BpfDemand::Profile
-            } else {
-                BpfDemand::Bound
-            };
-            if marker != container.marker {
-                self.adapters
-                    .files
-                    .save_marker(&marker)
-                    .map_err(|error| error.to_string())?;
-                container.marker = marker;
-            }
-        }
-        let bpf_profile = by_hand.cloned().unwrap_or(bpf_profile);
-        self.bind(container, bpf_profile.as_deref())
-    }
-
-    /// Puts a container that runs under a profile, whatever the policies select; the number of tasks that were marked.
-    ///
-    /// # Errors
-    /// Why it can't be: for the caller of the node API.
-    pub fn bind_by_hand(
-        &self,
-        id: &str,
-        init: u32,
-        profile: Option<String>,
-    ) -> Result<u32, String> {
-        let bpf = &self.adapters.bpf;
-        if let Some(reason) = bpf.unavailable() {
-            return Err(reason);
-        }
-        let mut state = self.state();
-        if let Some(profile) = &profile
-            && !state
-                .profiles
-                .get(profile)
-                .is_some_and(|loaded| loaded.in_bpf)
-        {
-            return Err(format!("no policy has a BPF profile {profile}"));
-        }
-        let tasks = if bpf.binding(id)?.is_some() {
-            bpf.switch(id, profile.as_deref())?;
-            0
-        } else {
-            let addresses = Vec::new();
-            bpf.bind_running(&Start {
-                container: id.to_owned(),
-                init,
-                profile: profile.clone(),
-                addresses,
-            })?
-        };
-        if state.containers.contains_key(id) {
-            state.by_hand.insert(id.to_owned(), profile);
-        }
-        Ok(tasks)
     }
 
     /// What a policy asks for and this node has not.
     pub fn shortcomings(&self, policy: &Policy) -> Vec<String> {
         let adapters = &self.adapters;
-        let apparmor = policy
+        let profile = &policy.profile;
+        let apparmor = profile
             .has_apparmor
             .then(|| adapters.apparmor.unavailable())
             .flatten();
-        let bpf = policy.has_bpf.then(|| adapters.bpf.unavailable()).flatten();
+        let bpf = profile
+            .has_bpf
+            .then(|| adapters.bpf.unavailable())
+            .flatten();
         apparmor.into_iter().chain(bpf).collect()
     }
-
-    /// Puts a container under a profile, or under none.
-    pub(super) fn bind(&self, container: &Container, profile: Option<&str>) -> Result<(), String> {
-        let bpf = &self.adapters.bpf;
-        let id = container.id.as_str();
-        match (bpf.binding(id)?, container.stage, container.pid) {
-            (Some(binding), _, _) if binding.profile == crate::enforcers::profile_key(profile) => {
-                Ok(())
-            }
-            (Some(_), _, _) => {
-                bpf.switch(id, profile)?;
-                tracing::info!(
-                    "{} is now under {}",
-                    container.title(),
-                    profile.unwrap_or("no profile")
-                );
-                Ok(())
-            }
-            (None, Stage::Running, Some(init)) => {
-                let start = Start {
-                    container: id.to_owned(),
-                    init,
-                    profile: profile.map(str::to_owned),
-                    addresses: container.pod.addresses.clone(),
-                };
-                bpf.bind_running(&start)?;
-                tracing::info!(
-                    "{} runs and is now under {}",
-                    container.title(),
-                    profile.unwrap_or("no profile")
-                );
-                Ok(())
-            }
-            // Not there yet, or not there any more.
-            (None, _, _) => Ok(()),
-        }
-    }
-}
-
-/// What a container's policy asks for and the container does not have.
-fn shortfalls(state: &State, container: &Container, chosen: Option<&Chosen>) -> Vec<String> {
-    let Some(chosen) = chosen else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    let policy = &chosen.policy;
-    if let Some(loaded) = state.profiles.get(&policy.profile) {
-        for (enforcer, reason) in &loaded.failures {
-            if chosen.wants(*enforcer) {
-                found.push(format!("{}: {reason}", enforcer.name()));
-            }
-        }
-    }
-    if chosen.wants(Enforcer::AppArmor)
-        && container.marker.apparmor.as_ref() != Some(&policy.profile)
-    {
-        found.push("AppArmor: takes effect when the container is created anew".to_owned());
-    }
-    if chosen.wants(Enforcer::Seccomp) {
-        let made_of = container
-            .created_under
-            .as_ref()
-            .map(|policy| policy.seccomp_digest());
-        let outdated = made_of.is_some_and(|made_of| made_of != policy.seccomp_digest());
-        if container.marker.seccomp.is_none() || outdated {
-            found.push("Seccomp: takes effect when the container is created anew".to_owned());
-        }
-    }
-    found
 }

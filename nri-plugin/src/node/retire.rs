@@ -3,30 +3,33 @@
 
 use std::collections::BTreeSet;
 
-use super::Node;
+use super::wanted::Wanted;
+use super::{Node, State};
 
 impl Node {
     /// Takes away what no policy asks for any more; what went wrong.
     pub(super) async fn retire(&self) -> Vec<String> {
-        let mut troubles = if self.adapters.bpf.unavailable().is_none() {
-            self.retire_bpf()
-        } else {
-            Vec::new()
+        let mut troubles = Vec::new();
+        let wanted = {
+            // A container that came during this pass may need what nobody needed when it began. What it finds gone from
+            // `profiles` it waits for.
+            let mut state = self.state();
+            let wanted = self.wanted(&mut state, &mut Vec::new());
+            if self.adapters.bpf.unavailable().is_none() {
+                troubles.extend(self.retire_bpf(&mut state, &wanted));
+            }
+            state.forget_profiles(&wanted);
+            wanted
         };
-        troubles.extend(self.forget_profiles());
-        let (wanted, loaded): (BTreeSet<String>, BTreeSet<String>) = {
-            let state = self.state();
-            let wanted = state
-                .desired
-                .policies
-                .values()
-                .filter(|policy| policy.has_apparmor);
-            (
-                wanted.map(|policy| policy.profile.clone()).collect(),
-                state.apparmor.clone(),
-            )
-        };
-        let unwanted: Vec<&String> = loaded.difference(&wanted).collect();
+        troubles.extend(self.retire_all_apparmor(&wanted).await);
+        troubles.extend(self.forget_records(&wanted));
+        troubles
+    }
+
+    async fn retire_all_apparmor(&self, wanted: &Wanted) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let mut unwanted = self.state().apparmor.clone();
+        unwanted.retain(|name| wanted.get(name).is_none_or(|profile| !profile.has_apparmor));
         if unwanted.is_empty() {
             return troubles;
         }
@@ -47,7 +50,7 @@ impl Node {
                 .iter()
                 .filter_map(|id| files.load_marker(id).ok().flatten()?.apparmor),
         );
-        for profile in unwanted {
+        for profile in &unwanted {
             if let Err(error) = self.retire_apparmor(profile, used.contains(profile)).await {
                 troubles.push(format!(
                     "AppArmor profile {profile}, which no policy asks for any more: {error}"
@@ -79,69 +82,67 @@ impl Node {
         Ok(())
     }
 
-    fn retire_bpf(&self) -> Vec<String> {
+    fn retire_bpf(&self, state: &mut State, wanted: &Wanted) -> Vec<String> {
         let mut troubles = Vec::new();
-        let mut state = self.state();
-        let wanted: BTreeSet<String> = state
-            .desired
-            .policies
+        let mut wanted: BTreeSet<String> = wanted
             .values()
-            .filter(|policy| policy.has_bpf)
-            .map(|policy| policy.profile.clone())
+            .filter(|profile| profile.has_bpf)
+            .map(|profile| profile.name.clone())
             .collect();
+        wanted.extend(state.held.iter().cloned());
         let loaded = state
             .profiles
             .iter()
             .filter(|(_, loaded)| loaded.in_bpf)
             .map(|(name, _)| name);
-        let unwanted: Vec<String> = loaded
+        let unwanted: BTreeSet<String> = loaded
             .chain(&state.left_over)
             .filter(|name| !wanted.contains(*name))
             .cloned()
             .collect();
         for name in unwanted {
-            match self.adapters.bpf.remove_profile(&name) {
-                Ok(removed) => {
-                    if let Some(loaded) = state.profiles.get_mut(&name) {
-                        loaded.in_bpf = false;
-                    }
-                    if removed {
-                        state.left_over.remove(&name);
-                    } else {
-                        state.left_over.insert(name);
-                    }
-                }
-                Err(error) => {
-                    troubles.push(format!(
-                        "BPF profile {name}, which no policy asks for any more: {error}"
-                    ));
-                }
+            let removed = self.adapters.bpf.remove_profile(&name);
+            if removed == Ok(true) {
+                state.left_over.remove(&name);
+            } else {
+                state.left_over.insert(name.clone());
+            }
+            if let Some(loaded) = state.profiles.get_mut(&name) {
+                loaded.in_bpf = false;
+            }
+            if let Err(error) = removed {
+                troubles.push(format!(
+                    "BPF profile {name}, which no policy asks for any more: {error}"
+                ));
             }
         }
         state.left_over.retain(|name| !wanted.contains(name));
         troubles
     }
 
-    /// Forgets what was loaded for policies that are gone.
-    fn forget_profiles(&self) -> Vec<String> {
-        let mut troubles = Vec::new();
+    /// Removes the records of what nobody wants.
+    fn forget_records(&self, wanted: &Wanted) -> Vec<String> {
         let mut state = self.state();
-        let wanted: BTreeSet<String> = state
-            .desired
-            .policies
-            .values()
-            .map(|policy| policy.profile.clone())
-            .collect();
-        state
-            .profiles
-            .retain(|name, loaded| wanted.contains(name) || loaded.in_bpf);
+        let mut troubles = self.forget_compositions(&mut state, wanted);
         for profile in self.adapters.files.profiles().unwrap_or_default() {
-            if !wanted.contains(profile.as_str())
+            if !wanted.contains_key(profile.as_str())
                 && let Err(error) = self.adapters.files.remove_profile(&profile)
             {
                 troubles.push(error.to_string());
             }
         }
         troubles
+    }
+}
+
+impl State {
+    /// Forgets what was loaded for policies that are gone, but for what containers are held under.
+    fn forget_profiles(&mut self, wanted: &Wanted) {
+        let held = &self.held;
+        self.profiles
+            .retain(|name, _| wanted.contains_key(name) || held.contains(name));
+        for (name, loaded) in &mut self.profiles {
+            loaded.stale |= !wanted.contains_key(name);
+        }
     }
 }

@@ -8,7 +8,7 @@ use varmor_policy::enforcer::{Enforcer, Enforcers};
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::plan::PolicyRef;
 
-use super::{Node, State};
+use super::{Loaded, Node, State};
 use crate::containers::{Container, Stage};
 use crate::policies_dir::File;
 use crate::store::Policy;
@@ -56,18 +56,34 @@ impl Node {
     pub fn list(&self, request: &api::ListRequest) -> api::ListResponse {
         let state = self.state();
         let asked = |asked: &str, has: &str| asked.is_empty() || asked == has;
+        let asked_for = |policy: &PolicyRef| {
+            asked(&request.kind, &policy.kind)
+                && asked(&request.namespace, &policy.namespace)
+                && asked(&request.name, &policy.name)
+        };
         let mut response = api::ListResponse::new();
         response.policies = state
             .desired
             .policies
             .values()
-            .filter(|policy| {
-                let reference = &policy.reference;
-                asked(&request.kind, &reference.kind)
-                    && asked(&request.namespace, &reference.namespace)
-                    && asked(&request.name, &reference.name)
-            })
+            .filter(|policy| asked_for(&policy.reference))
             .map(|policy| policy_status(&state, policy))
+            .collect();
+        let listed: Vec<&PolicyRef> = state
+            .desired
+            .policies
+            .keys()
+            .filter(|policy| asked_for(policy))
+            .collect();
+        response.compositions = state
+            .profiles
+            .values()
+            .filter(|loaded| loaded.profile.is_composed())
+            .filter(|loaded| {
+                let mut policies = loaded.profile.policies.iter();
+                policies.any(|policy| listed.contains(&policy))
+            })
+            .map(|loaded| composition_status(&state, loaded))
             .collect();
         response.errors = policy_errors(&state);
         response.files = state
@@ -128,7 +144,7 @@ impl Node {
         let protected = state
             .containers
             .values()
-            .filter(|container| container.policy.is_some());
+            .filter(|container| !container.policies.is_empty());
         counters.protected_containers = protected.count() as u64;
         counters
     }
@@ -142,16 +158,26 @@ impl State {
 
     /// What of a policy's present version could not be loaded; `None` while it was not tried.
     fn failures(&self, policy: &Policy) -> Option<&[(Enforcer, String)]> {
-        let loaded = self.profiles.get(&policy.profile)?;
-        (loaded.policy.digest == policy.digest).then_some(&loaded.failures)
+        let loaded = self.profiles.get(&policy.profile.name)?;
+        (loaded.profile.is_same(&policy.profile)).then_some(&loaded.failures)
     }
 
+    /// What of a policy could not be loaded, by itself or together with others.
     fn failure_text(&self, policy: &Policy) -> Vec<String> {
-        let failures = self.failures(policy).unwrap_or_default();
-        failures
-            .iter()
-            .map(|(enforcer, reason)| {
-                format!("{}: {}: {reason}", policy.reference, enforcer.name())
+        let own = self.failures(policy).unwrap_or_default();
+        let own = own.iter().map(|failure| (&policy.profile, failure));
+        let composed = self
+            .profiles
+            .values()
+            .filter(|loaded| loaded.profile.is_composed())
+            .filter(|loaded| loaded.profile.policies.contains(&policy.reference))
+            .flat_map(|loaded| {
+                let failures = loaded.failures.iter();
+                failures.map(|failure| (&loaded.profile, failure))
+            });
+        own.chain(composed)
+            .map(|(profile, (enforcer, reason))| {
+                format!("{}: {}: {reason}", profile.title(), enforcer.name())
             })
             .collect()
     }
@@ -174,32 +200,59 @@ fn policy_status(state: &State, policy: &Arc<Policy>) -> api::PolicyStatus {
         .get(&policy.reference)
         .cloned()
         .unwrap_or_default();
-    status.profile.clone_from(&policy.profile);
+    status.profile.clone_from(&policy.profile.name);
     status.mode.clone_from(&policy.object.spec().policy.mode);
-    let failures = state.failures(policy);
-    for enforcer in Enforcers::parse(&policy.object.spec().policy.enforcer)
-        .unwrap_or_default()
-        .iter()
-    {
+    let enforcers = Enforcers::parse(&policy.object.spec().policy.enforcer).unwrap_or_default();
+    status.enforcers = enforcer_states(enforcers, state.failures(policy));
+    let under = state
+        .containers
+        .values()
+        .filter(|container| container.policies.contains(&policy.reference));
+    status.containers = sorted(under);
+    status.digest.clone_from(&policy.digest);
+    status
+}
+
+fn composition_status(state: &State, loaded: &Loaded) -> api::CompositionStatus {
+    let profile = &loaded.profile;
+    let mut status = api::CompositionStatus::new();
+    status.profile.clone_from(&profile.name);
+    status.policies = profile.policies.iter().map(reference).collect();
+    let enforcers = [
+        (Enforcer::AppArmor, profile.has_apparmor),
+        (Enforcer::Bpf, profile.has_bpf),
+        (Enforcer::Seccomp, profile.seccomp.is_some()),
+    ];
+    let enforcers = enforcers.into_iter().filter(|(_, has)| *has);
+    let enforcers = enforcers.map(|(enforcer, _)| enforcer).collect();
+    status.enforcers = enforcer_states(enforcers, Some(&loaded.failures));
+    let under = state
+        .containers
+        .values()
+        .filter(|container| container.policies == profile.policies);
+    status.containers = sorted(under);
+    status
+}
+
+/// How enforcers do; without failures, since nothing was tried yet, all of them are still to come.
+fn enforcer_states(
+    enforcers: Enforcers,
+    failures: Option<&[(Enforcer, String)]>,
+) -> Vec<api::EnforcerState> {
+    let state = |enforcer: Enforcer| {
         let reason =
             failures.map(|failures| failures.iter().find(|(failed, _)| *failed == enforcer));
-        let mut enforcer_state = api::EnforcerState::new();
-        enforcer.name().clone_into(&mut enforcer_state.enforcer);
-        enforcer_state.in_force = reason == Some(None);
-        enforcer_state.reason = match reason {
+        let mut state = api::EnforcerState::new();
+        enforcer.name().clone_into(&mut state.enforcer);
+        state.in_force = reason == Some(None);
+        state.reason = match reason {
             None => "is being loaded".to_owned(),
             Some(None) => String::new(),
             Some(Some((_, reason))) => reason.clone(),
         };
-        status.enforcers.push(enforcer_state);
-    }
-    let under = state
-        .containers
-        .values()
-        .filter(|container| container.policy.as_ref() == Some(&policy.reference));
-    status.containers = sorted(under);
-    status.digest.clone_from(&policy.digest);
-    status
+        state
+    };
+    enforcers.iter().map(state).collect()
 }
 
 fn policy_errors(state: &State) -> Vec<api::SourceError> {
@@ -283,7 +336,10 @@ fn container_status(container: &Container) -> api::ContainerStatus {
         Stage::Stopped => "stopped".to_owned(),
     };
     status.profile = container.profile.clone().unwrap_or_default();
-    status.policy = container.policy.as_ref().map(reference).into();
+    status.policy = container.policies.first().map(reference).into();
+    if container.policies.len() > 1 {
+        status.policies = container.policies.iter().map(reference).collect();
+    }
     status.shortfalls.clone_from(&container.shortfalls);
     status
 }

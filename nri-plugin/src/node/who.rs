@@ -25,8 +25,8 @@ pub struct Who {
     pub image: String,
     /// The profile's name.
     pub profile: String,
-    /// The policy.
-    pub policy: Option<PolicyRef>,
+    /// The policy, or those that hold together.
+    pub policies: Vec<PolicyRef>,
 }
 
 /// Names by key.
@@ -35,7 +35,7 @@ pub struct Names {
     containers: HashMap<u64, Who>,
     /// Containers that are gone, the oldest first.
     gone: VecDeque<u64>,
-    profiles: HashMap<u64, (String, PolicyRef)>,
+    profiles: HashMap<u64, (String, Vec<PolicyRef>)>,
 }
 
 impl Names {
@@ -63,9 +63,23 @@ impl Names {
     }
 
     /// Remembers a profile. There are few, so they are never forgotten while the daemon runs.
-    pub fn profile(&mut self, name: &str, policy: &PolicyRef) {
+    pub fn profile(&mut self, name: &str, policies: &[PolicyRef]) {
+        self.profiles.insert(
+            keys::profile_key(name),
+            (name.to_owned(), policies.to_vec()),
+        );
+    }
+
+    /// Gives the key of a profile to another one, as if the two had the same hash.
+    #[cfg(test)]
+    pub fn with_key_of(&mut self, name: &str, other: &str) {
         self.profiles
-            .insert(keys::profile_key(name), (name.to_owned(), policy.clone()));
+            .insert(keys::profile_key(name), (other.to_owned(), Vec::new()));
+    }
+
+    /// The name of the profile that has a key.
+    pub fn profile_name(&self, key: u64) -> Option<&String> {
+        self.profiles.get(&key).map(|(name, _)| name)
     }
 }
 
@@ -79,9 +93,9 @@ impl Node {
             .get(&container)
             .cloned()
             .unwrap_or_default();
-        if let Some((name, policy)) = state.names.profiles.get(&profile) {
+        if let Some((name, policies)) = state.names.profiles.get(&profile) {
             who.profile.clone_from(name);
-            who.policy = Some(policy.clone());
+            who.policies.clone_from(policies);
         }
         who
     }

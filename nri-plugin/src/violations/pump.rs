@@ -142,8 +142,8 @@ impl Reader {
                 .unwrap_or_default()
         };
         let policy = |field: fn(&PolicyRef) -> &String| {
-            who.policy
-                .as_ref()
+            who.policies
+                .first()
                 .map(|policy| field(policy).clone())
                 .unwrap_or_default()
         };
@@ -166,6 +166,10 @@ impl Reader {
             policy_kind: policy(|policy| &policy.kind),
             policy_namespace: policy(|policy| &policy.namespace),
             policy_name: policy(|policy| &policy.name),
+            policies: match &who.policies[..] {
+                [] | [_] => Vec::new(),
+                several => several.to_vec(),
+            },
             event: event::event(&violation.event),
             time: rfc3339(happened),
             message: "violation event",

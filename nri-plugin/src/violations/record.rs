@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use varmor_policy::plan::PolicyRef;
 
 /// One line of the log. Field names and their order are vArmor's.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,12 +44,16 @@ pub struct Record {
     pub action: &'static str,
     /// The profile that the container is under.
     pub profile_name: String,
-    /// `VarmorPolicy` or `VarmorClusterPolicy`.
+    /// `VarmorPolicy` or `VarmorClusterPolicy`; of several policies that hold together, the first one's.
     pub policy_kind: String,
     /// The policy's namespace; empty for a cluster policy.
     pub policy_namespace: String,
     /// The policy's name.
     pub policy_name: String,
+    /// Not in vArmor: all the policies that hold together, when there are several. The profile is of all of them, so that
+    /// which one refused or asked for the report is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyRef>,
     /// What happened.
     pub event: Value,
     /// RFC 3339.
@@ -140,10 +145,33 @@ pub mod tests {
             policy_kind: "VarmorPolicy".into(),
             policy_namespace: "demo".into(),
             policy_name: "demo-2".into(),
+            policies: Vec::new(),
             event: json!({"operation": "File", "permissions": ["read"], "path": "/etc/shadow\n\u{1b}"}),
             time: rfc3339(OffsetDateTime::from_unix_timestamp(1740381264).unwrap()),
             message: "violation event",
         }
+    }
+
+    #[test]
+    fn policies_that_hold_together_are_all_named() {
+        let policy = |kind: &str, namespace: &str, name: &str| PolicyRef {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        let record = Record {
+            policies: vec![
+                policy("VarmorClusterPolicy", "", "all"),
+                policy("VarmorPolicy", "demo", "p"),
+            ],
+            ..record()
+        };
+        let line = Entry::Violation(Box::new(record)).line();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&line).unwrap()["policies"],
+            json!([{"kind": "VarmorClusterPolicy", "namespace": "", "name": "all"},
+                   {"kind": "VarmorPolicy", "namespace": "demo", "name": "p"}])
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
 use varmor_policy::plan::PolicyRef;
 
 use crate::oci::Config;
-use crate::subject::{Origin, Subject, asks, origin, policy_words};
+use crate::subject::{Origin, Subject, asks, origin, policies_words, policy_words};
 
 /// What becomes of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,9 +190,9 @@ fn judge(index: &PolicyIndex, subject: &Subject, who: String, why: &str, fix: &s
             Decision::Start(Bind::IfPossible)
         }
         Could::No => Decision::Start(Bind::Nothing),
-        Could::Yes(policy) => doubt(
+        Could::Yes(policies) => doubt(
             index,
-            format!("{who}: {} selects it, {why}", policy_words(&policy)),
+            format!("{who}: {} selects it, {why}", policies_words(&policies)),
             fix,
         ),
         Could::Unknown(policy) => doubt(

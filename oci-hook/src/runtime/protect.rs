@@ -7,6 +7,7 @@ use varmor_node_state::{
     BpfDemand, ContainerId, Marker, NodeState, ProfileName, ProfileRecord, SeccompShapeError,
     StateError, seccomp_digest,
 };
+use varmor_policy::compile::{composed_profile_name, is_composed_profile_name};
 use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
 use varmor_policy::plan::{PolicyRef, Seccomp};
 use varmor_policy::seccomp_merge::{self, MergeError};
@@ -14,7 +15,7 @@ use varmor_policy::seccomp_merge::{self, MergeError};
 use super::json_file::{JsonFile, JsonFileError};
 use crate::oci::{Config, OciError};
 use crate::spec_hooks::{SpecShapeError, add_hooks, object, runs_hook};
-use crate::subject::{Origin, Subject, asks, origin, policy_words};
+use crate::subject::{Origin, Subject, asks, origin, policies_words};
 
 /// The container can't be put under its policy, and `failurePolicy` is Fail or can't be known.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,9 @@ pub fn protect(
             return match could(&index, &subject) {
                 Could::No => Ok(Protected::Untouched),
                 Could::Unknown(_) => with_hooks(places, bundle),
-                Could::Yes(policy) => under_policy(places, id, bundle, &subject, &index, policy),
+                Could::Yes(policies) => {
+                    under_policies(places, id, bundle, &subject, &index, &policies)
+                }
             };
         }
         Origin::Other(subject) => subject,
@@ -120,9 +123,16 @@ pub fn protect(
         return Ok(Protected::Untouched);
     };
     match could(&index, &subject) {
-        Could::Yes(policy) | Could::Unknown(policy) => {
-            under_policy(places, id, bundle, &subject, &index, policy)
-        }
+        Could::Yes(policies) => under_policies(places, id, bundle, &subject, &index, &policies),
+        // Its labels are its annotations, so that nothing is unknown.
+        Could::Unknown(policy) => under_policies(
+            places,
+            id,
+            bundle,
+            &subject,
+            &index,
+            std::slice::from_ref(&policy),
+        ),
         Could::No => {
             let bpf = if places.bpf {
                 BpfDemand::Bound
@@ -162,15 +172,15 @@ pub fn protect_exec(
     Ok(())
 }
 
-fn under_policy(
+fn under_policies(
     places: &Places<'_>,
     id: &ContainerId,
     bundle: &Path,
     subject: &Subject,
     index: &PolicyIndex,
-    policy: PolicyRef,
+    policies: &[PolicyRef],
 ) -> Result<Protected, ProtectError> {
-    let result = apply(places, id, bundle, subject, &policy);
+    let result = apply(places, id, bundle, subject, policies);
     match (result, index.failure_policy) {
         (Err(error), FailurePolicy::Ignore) => {
             // Half done is not to be checked.
@@ -186,10 +196,10 @@ fn apply(
     id: &ContainerId,
     bundle: &Path,
     subject: &Subject,
-    policy: &PolicyRef,
+    policies: &[PolicyRef],
 ) -> Result<Protected, ProtectError> {
-    let record = record_of(places.state, policy)?.ok_or_else(|| ProtectError::NotInForce {
-        policy: policy_words(policy),
+    let record = record_of(places.state, policies)?.ok_or_else(|| ProtectError::NotInForce {
+        policy: policies_words(policies),
     })?;
     let mut config = JsonFile::of_bundle(bundle)?;
     let bpf = match (record.bpf, places.bpf) {
@@ -197,7 +207,7 @@ fn apply(
         (false, true) => BpfDemand::Bound,
         (false, false) => BpfDemand::Nothing,
     };
-    let mut marker = marker(id, subject, Some((policy.clone(), record.profile)), bpf);
+    let mut marker = marker(id, subject, Some((record.policy, record.profile)), bpf);
     if let Some(profile) = record.apparmor {
         let root = config.value.as_object_mut().ok_or(SpecShapeError {
             field: "top",
@@ -208,7 +218,7 @@ fn apply(
         marker.apparmor = Some(profile);
     }
     if let Some(rules) = record.seccomp {
-        let filter = merge_seccomp(&mut config.value, &rules.into(), policy)?;
+        let filter = merge_seccomp(&mut config.value, &rules.into(), policies)?;
         marker.seccomp = filter.as_ref().map(seccomp_digest).transpose()?;
     }
     finish(places, config, &marker)
@@ -265,9 +275,20 @@ fn marker(
     }
 }
 
-/// The record of a policy's profile. A profile's name ends with the policy's, so that the first one read is usually the one.
-fn record_of(state: &NodeState, policy: &PolicyRef) -> Result<Option<ProfileRecord>, StateError> {
+/// The record of the profile of policies that hold together, or of one. A profile's name ends with the policy's, so that
+/// the first one read is usually the one.
+///
+/// The daemon makes the profiles of several policies for containers that it sees. For one that CRI does not know there is
+/// none unless a container of a pod needs the same, and then it is refused rather than put under some of its policies.
+fn record_of(
+    state: &NodeState,
+    policies: &[PolicyRef],
+) -> Result<Option<ProfileRecord>, StateError> {
+    let [policy] = policies else {
+        return state.load_profile(&ProfileName::new(composed_profile_name(policies))?);
+    };
     let mut names = state.profiles()?;
+    names.retain(|name| !is_composed_profile_name(name.as_str()));
     names.sort_by_key(|name| !name.as_str().ends_with(&policy.name));
     for name in names {
         // A record that goes away meanwhile is of a policy that is no longer in force.
@@ -284,7 +305,7 @@ fn record_of(state: &NodeState, policy: &PolicyRef) -> Result<Option<ProfileReco
 fn merge_seccomp(
     spec: &mut Value,
     plan: &Seccomp,
-    policy: &PolicyRef,
+    policies: &[PolicyRef],
 ) -> Result<Option<Value>, ProtectError> {
     let bounding = spec
         .pointer("/process/capabilities/bounding")
@@ -297,7 +318,7 @@ fn merge_seccomp(
     let own = spec.pointer("/linux/seccomp").filter(|own| !own.is_null());
     let merged =
         seccomp_merge::merge(own, plan, &capabilities).map_err(|source| ProtectError::Merge {
-            policy: policy_words(policy),
+            policy: policies_words(policies),
             source,
         })?;
     if let Some(filter) = &merged {

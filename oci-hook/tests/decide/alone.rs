@@ -112,6 +112,38 @@ fn alone_the_index_and_the_labels_decide() {
 }
 
 #[test]
+fn policies_that_hold_together_are_all_named() {
+    let in_merging = |name: &str| {
+        let mut config = pod(name, "c1");
+        config["annotations"]["io.kubernetes.cri.sandbox-namespace"] = json!("merging");
+        config
+    };
+    let with_labels = |labels: &[(&str, &str)]| {
+        let node = Node::with_index(FailurePolicy::Fail);
+        let record = SandboxRecord {
+            namespace: "merging".into(),
+            ..sandbox(labels)
+        };
+        node.state.save_sandbox(&record).unwrap();
+        node
+    };
+    let both = "VarmorPolicy merging/one, merged with VarmorPolicy merging/two, selects it";
+    let one = "VarmorPolicy merging/one selects it";
+    let web = [OPTED_IN, ("app", "web")];
+    refused(&with_labels(&web).decide(&in_merging("web-1")), &[both]);
+    refused(
+        &with_labels(&[OPTED_IN]).decide(&in_merging("web-1")),
+        &[one],
+    );
+    refused(
+        &Node::with_index(FailurePolicy::Fail).decide(&in_merging("web-1")),
+        &["VarmorPolicy merging/one may select it"],
+    );
+    let opted_out = with_labels(&[("app", "web")]).decide(&in_merging("web-1"));
+    assert_eq!(opted_out, start(Bind::Nothing));
+}
+
+#[test]
 fn a_sandbox_record_that_cannot_be_believed_counts_as_none() {
     let file = "run/sandboxes/sandbox-1.json";
     let mut records = vec!["{".to_owned(), String::new()];

@@ -31,6 +31,16 @@ apiVersion: crd.varmor.org/v1beta1
 kind: VarmorPolicy
 metadata: {name: for-ctr, namespace: default}
 spec: {target: {kind: Pod, name: abc}, policy: {enforcer: BPF, mode: AlwaysAllow}}
+---
+apiVersion: crd.varmor.org/v1beta1
+kind: VarmorPolicy
+metadata: {name: one, namespace: merging}
+spec: {target: {kind: Pod, name: web-1}, policy: {enforcer: BPF, mode: AlwaysAllow, merge: true}}
+---
+apiVersion: crd.varmor.org/v1beta1
+kind: VarmorPolicy
+metadata: {name: two, namespace: merging}
+spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}}, policy: {enforcer: AppArmor, mode: AlwaysAllow, merge: true}}
 ";
 
 struct Node {

@@ -315,6 +315,48 @@ fn a_policy_that_is_not_in_force_refuses_or_is_let_pass() {
 }
 
 #[test]
+fn policies_that_hold_together_are_applied_together_or_not_at_all() {
+    let policy = |name: &str| {
+        format!(
+            "---\napiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
+             spec: {{target: {{kind: Pod, selector: {{matchLabels: {{app: web}}}}}}, policy: {{enforcer: BPF, mode: AlwaysAllow, merge: true}}}}\n"
+        )
+    };
+    let policies = varmor_policy::parse(&[policy("p"), policy("q")].concat()).unwrap();
+    let references: Vec<PolicyRef> = policies.iter().map(|policy| policy.reference()).collect();
+    let merged = varmor_policy::compile::composed_profile_name(&references);
+    let node = node(FailurePolicy::Fail);
+    let index = PolicyIndex::new(&policies, OptIn::default(), FailurePolicy::Fail);
+    node.state.save_index(&index).unwrap();
+    node.write_config(&asking(&[]));
+    refused(
+        &node,
+        &create(&node),
+        "VarmorPolicy default/p, merged with VarmorPolicy default/q, selects it and is not in force",
+    );
+    let together = ProfileRecord {
+        profile: ProfileName::new(&*merged).unwrap(),
+        apparmor: Some(merged.clone()),
+        ..record()
+    };
+    node.state.save_profile(&together).unwrap();
+    executed(&node, &create(&node));
+    assert_eq!(node.config()["process"]["apparmorProfile"], json!(merged));
+    assert_eq!(marker(&node).unwrap().profile.unwrap().as_str(), merged);
+
+    // Where the first one holds alone, the profile of both is another one's.
+    node.state.remove_profile(&record().profile).unwrap();
+    let index = PolicyIndex::new(&policies[..1], OptIn::default(), FailurePolicy::Fail);
+    node.state.save_index(&index).unwrap();
+    node.write_config(&asking(&[]));
+    refused(
+        &node,
+        &create(&node),
+        "VarmorPolicy default/p selects it and is not in force",
+    );
+}
+
+#[test]
 fn what_cannot_be_read_refuses() {
     let node = node(FailurePolicy::Ignore);
     for (config, part) in [

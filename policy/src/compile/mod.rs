@@ -1,7 +1,8 @@
-//! A policy object to what each enforcer loads for it.
+//! A policy object, or several that hold together, to what each enforcer loads for them.
 
 pub mod apparmor;
 pub(crate) mod bpf;
+mod compose;
 mod effect;
 mod enhance;
 pub mod profile_name;
@@ -9,9 +10,14 @@ mod seccomp;
 mod services;
 mod target;
 
+pub use compose::{
+    MAX_MEMBERS, compile_as, compile_composed, composed_profile_name, is_composed_profile_name,
+    seccomp_of_both,
+};
+
 use crate::enforcer::{Enforcer, Enforcers};
 use crate::error::{Findings, PolicyError};
-use crate::plan::{EnforcementPlan, Seccomp, bpf::BpfProfile};
+use crate::plan::{EnforcementPlan, PolicyRef, Seccomp};
 use crate::types::PolicyObject;
 use crate::validate;
 use effect::Effect;
@@ -63,70 +69,112 @@ pub fn compile(
     object: &PolicyObject,
     settings: &Settings,
 ) -> Result<EnforcementPlan, Vec<PolicyError>> {
+    let mut errors = Vec::new();
+    let (profile, part) = understand(object, settings, &mut errors);
+    build(
+        object.reference(),
+        profile,
+        part.into_iter().collect(),
+        errors,
+    )
+}
+
+/// What one policy brings into the profile that it is compiled into, alone or beside others.
+pub(crate) struct Part<'a> {
+    pub(crate) enforcers: Enforcers,
+    /// Whether it starts from what RuntimeDefault refuses; else nothing is refused at first.
+    pub(crate) restricted: bool,
+    /// What the base and the built-in rules do.
+    pub(crate) effect: Effect,
+    /// What the cluster and the node fix.
+    pub(crate) fixed: &'a Settings,
+    /// The rules of mode EnhanceProtect.
+    pub(crate) enhance: Option<Enhance<'a>>,
+    pub(crate) findings: Findings,
+}
+
+/// The name of the policy's own profile, and its part unless it is so wrong that there is none.
+fn understand<'a>(
+    object: &'a PolicyObject,
+    settings: &'a Settings,
+    errors: &mut Vec<PolicyError>,
+) -> (String, Option<Part<'a>>) {
     let mut findings = Findings::new(object.reference());
     let profile = validate::object(object, settings, &mut findings);
+    if is_composed_profile_name(&profile) {
+        findings.add(
+            "metadata.name",
+            format!("the profile would be named `{profile}`, as those of merged policies are; rename the policy"),
+        );
+    }
     let enforcers = validate::enforcers(object, &mut findings);
     let mode = validate::mode(object, &mut findings);
-    let mut plan = EnforcementPlan {
-        policy: object.reference(),
-        profile,
-        apparmor: None,
-        seccomp: None,
-        bpf: None,
+    let (Some(enforcers), Some(mode)) = (enforcers, mode) else {
+        errors.extend(found(findings));
+        return (profile, None);
     };
-    if let (Some(enforcers), Some(mode)) = (enforcers, mode) {
-        match mode {
-            Mode::AlwaysAllow | Mode::RuntimeDefault => {
-                simple_modes(&mut plan, enforcers, mode, &mut findings)
-            }
-            Mode::EnhanceProtect => {
-                // Validation has reported a mode without its settings.
-                if let Some(rules) = &object.spec().policy.enhance_protect {
-                    let enhance = Enhance::new(rules, enforcers, settings, &mut findings);
-                    enhance_protect(&mut plan, &enhance, &mut findings);
-                }
-            }
-        }
+    let mut part = Part {
+        enforcers,
+        restricted: mode == Mode::RuntimeDefault,
+        effect: Effect::DENY,
+        fixed: settings,
+        enhance: None,
+        findings,
+    };
+    // Validation has reported a mode without its settings.
+    if let (Mode::EnhanceProtect, Some(rules)) = (mode, &object.spec().policy.enhance_protect) {
+        let enhance = Enhance::new(rules, enforcers, settings, &mut part.findings);
+        part.restricted = !rules.privileged;
+        part.effect = enhance.effect;
+        part.enhance = Some(enhance);
     }
-    findings.finish(plan)
+    (profile, Some(part))
 }
 
-fn simple_modes(
-    plan: &mut EnforcementPlan,
-    enforcers: Enforcers,
-    mode: Mode,
-    findings: &mut Findings,
-) {
-    let restricted = mode == Mode::RuntimeDefault;
-    if enforcers.contains(Enforcer::AppArmor) {
-        plan.apparmor = Some(apparmor::simple(&plan.profile, restricted));
+/// The union of parts.
+fn build(
+    policy: PolicyRef,
+    profile: String,
+    mut parts: Vec<Part<'_>>,
+    mut errors: Vec<PolicyError>,
+) -> Result<EnforcementPlan, Vec<PolicyError>> {
+    let apparmor = apparmor::profile(&profile, &mut of(&mut parts, Enforcer::AppArmor));
+    let bpf = bpf::profile(&mut of(&mut parts, Enforcer::Bpf));
+    let mut raw_rules = 0;
+    let seccomp = of(&mut parts, Enforcer::Seccomp)
+        .into_iter()
+        .map(|part| match (&part.enhance, part.restricted) {
+            (Some(enhance), _) => {
+                let rules = seccomp::enhance(enhance, &mut raw_rules, &mut part.findings);
+                Seccomp::Rules(rules)
+            }
+            (None, true) => Seccomp::RuntimeDefault,
+            (None, false) => Seccomp::Rules(seccomp::allow_everything()),
+        })
+        .reduce(seccomp_of_both);
+    errors.extend(parts.into_iter().flat_map(|part| found(part.findings)));
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    if enforcers.contains(Enforcer::Bpf) {
-        plan.bpf = if restricted {
-            bpf::runtime_default(Effect::DENY, findings)
-        } else {
-            Some(BpfProfile::default())
-        };
-    }
-    if enforcers.contains(Enforcer::Seccomp) {
-        plan.seccomp = Some(if restricted {
-            Seccomp::RuntimeDefault
-        } else {
-            Seccomp::Rules(seccomp::allow_everything())
-        });
-    }
+    Ok(EnforcementPlan {
+        policy,
+        profile,
+        apparmor,
+        seccomp,
+        bpf,
+    })
 }
 
-fn enhance_protect(plan: &mut EnforcementPlan, enhance: &Enhance<'_>, findings: &mut Findings) {
-    if enhance.enforcers.contains(Enforcer::AppArmor) {
-        plan.apparmor = apparmor::enhance(&plan.profile, enhance, findings);
-    }
-    if enhance.enforcers.contains(Enforcer::Bpf) {
-        plan.bpf = bpf::enhance(enhance, findings);
-    }
-    if enhance.enforcers.contains(Enforcer::Seccomp) {
-        plan.seccomp = Some(Seccomp::Rules(seccomp::enhance(enhance, findings)));
-    }
+fn found(findings: Findings) -> Vec<PolicyError> {
+    findings.finish(()).err().unwrap_or_default()
+}
+
+/// The parts that an enforcer has something to do for.
+fn of<'p, 'a>(parts: &'p mut [Part<'a>], enforcer: Enforcer) -> Vec<&'p mut Part<'a>> {
+    parts
+        .iter_mut()
+        .filter(|part| part.enforcers.contains(enforcer))
+        .collect()
 }
 
 #[cfg(test)]

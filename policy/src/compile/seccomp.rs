@@ -41,8 +41,12 @@ pub(super) fn allow_everything() -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW"})
 }
 
-/// Mode EnhanceProtect.
-pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Value {
+/// Mode EnhanceProtect; `raw_rules` counts those of all policies that hold together.
+pub(super) fn enhance(
+    enhance: &Enhance<'_>,
+    raw_rules: &mut usize,
+    findings: &mut Findings,
+) -> Value {
     let mut rules: Vec<SyscallRule> = Vec::new();
     if enhance.effect.deny || enhance.effect.audit {
         for part in enhance.global.iter().flat_map(|rule| rule.seccomp) {
@@ -50,13 +54,11 @@ pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Value {
         }
     }
     let raw = &enhance.settings.syscall_raw_rules;
-    if raw.len() > MAX_RAW_RULES {
+    *raw_rules += raw.len();
+    if *raw_rules > MAX_RAW_RULES {
         findings.add(
             FIELD,
-            format!(
-                "{} rules; a filter takes at most {MAX_RAW_RULES}: merge some",
-                raw.len()
-            ),
+            format!("{raw_rules} rules; a filter takes at most {MAX_RAW_RULES}: merge some"),
         );
         return filter_of(rules);
     }

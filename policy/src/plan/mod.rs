@@ -1,4 +1,5 @@
-//! What a policy compiles to: one plan per policy, shared by all the containers that the policy selects.
+//! What a policy compiles to: one plan per policy, shared by all the containers that the policy selects. Policies that
+//! hold together compile to one plan of them all.
 
 pub mod automaton;
 pub mod bpf;
@@ -21,9 +22,10 @@ pub struct PolicyRef {
 /// Everything that must be loaded for one policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnforcementPlan {
-    /// The policy that this plan was compiled from.
+    /// The policy that this plan was compiled from; of several that hold together, the first.
     pub policy: PolicyRef,
-    /// Name of the profile in every enforcer: `varmor-<namespace>-<name>`, at most 63 bytes, lower case.
+    /// Name of the profile in every enforcer: `varmor-<namespace>-<name>`, or `varmor-merged-<16 hex digits>` of several
+    /// policies; at most 63 bytes, lower case.
     pub profile: String,
     /// The AppArmor profile's whole text for `apparmor_parser`; it defines `profile` and its children only.
     pub apparmor: Option<String>,
@@ -40,6 +42,9 @@ pub enum Seccomp {
     RuntimeDefault,
     /// Rules merged into the container's own filter, as an OCI `linux.seccomp` object whose default action allows.
     Rules(serde_json::Value),
+    /// Both, of policies that hold together: rules merged into the container's own filter, or into the runtime's default
+    /// one where it has none.
+    RuntimeDefaultAndRules(serde_json::Value),
 }
 
 impl std::fmt::Display for PolicyRef {

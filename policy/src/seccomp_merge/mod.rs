@@ -57,21 +57,28 @@ pub fn merge<S: AsRef<str>>(
     plan: &Seccomp,
     capabilities: &[S],
 ) -> Result<Option<Value>, MergeError> {
-    let policy = match plan {
-        Seccomp::RuntimeDefault => {
-            return Ok(Some(
-                own.cloned()
-                    .unwrap_or_else(|| runtime_default(capabilities)),
-            ));
+    let (base, rules) = match plan {
+        Seccomp::RuntimeDefault => (Some(own_or_default(own, capabilities)), None),
+        Seccomp::RuntimeDefaultAndRules(rules) => {
+            (Some(own_or_default(own, capabilities)), Some(rules))
         }
-        Seccomp::Rules(policy) => Filter::parse(policy, "policy's")?,
+        Seccomp::Rules(rules) => (own.cloned(), Some(rules)),
+    };
+    let policy = match rules {
+        Some(rules) => Filter::parse(rules, "policy's")?,
+        None => return Ok(base),
     };
     if policy.rules.is_empty() {
-        return Ok(own.cloned());
+        return Ok(base);
     }
     let without = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures()});
-    let own = Filter::parse(own.unwrap_or(&without), "container's")?;
+    let own = Filter::parse(base.as_ref().unwrap_or(&without), "container's")?;
     Ok(Some(merge_filters(own, &policy)?))
+}
+
+fn own_or_default<S: AsRef<str>>(own: Option<&Value>, capabilities: &[S]) -> Value {
+    own.cloned()
+        .unwrap_or_else(|| runtime_default(capabilities))
 }
 
 /// A call that every ABI of the machine has a number for and no kernel implements: refusing it with ENOSYS changes nothing.

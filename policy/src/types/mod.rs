@@ -206,6 +206,11 @@ pub struct PolicyBody {
     pub enforcer: String,
     /// `AlwaysAllow`, `RuntimeDefault`, `EnhanceProtect`, `BehaviorModeling` or `DefenseInDepth`.
     pub mode: String,
+    /// Not in vArmor: where this policy holds for a container, every other policy that selects the container and says
+    /// so too holds with it. See [`crate::matching`] for which policies these are, and
+    /// [`crate::compile::compile_composed`] for what they are together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merge: bool,
     /// Needed by mode EnhanceProtect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enhance_protect: Option<EnhanceProtect>,

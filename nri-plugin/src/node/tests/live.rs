@@ -46,7 +46,7 @@ async fn an_apparmor_profile_goes_with_its_last_container() {
     assert_eq!(text().as_deref(), Some("allow all"));
     // The policy comes back: its rules hold again in the container that still runs.
     fixture.policies(&[("p", "AppArmor")]).await;
-    assert_eq!(text().as_deref(), Some("profile varmor-demo-p AppArmor"));
+    assert_eq!(text().as_deref(), Some("profile varmor-demo-p of p"));
     fixture.policies(&[]).await;
     fixture
         .world

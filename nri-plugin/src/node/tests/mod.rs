@@ -2,6 +2,7 @@
 
 mod admission;
 mod live;
+mod merging;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -210,11 +211,10 @@ pub struct Fixture {
 impl Fixture {
     /// A node that is new.
     pub fn new(failure_policy: FailurePolicy) -> Self {
-        Self::restart(
-            Arc::default(),
-            Arc::new(tempfile::tempdir().unwrap()),
-            failure_policy,
-        )
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let fixture = Self::restart(Arc::default(), directory, failure_policy);
+        fixture.node.adopt(vec![], vec![]);
+        fixture
     }
 
     /// The same node with a new daemon.
@@ -251,8 +251,14 @@ impl Fixture {
         }
     }
 
-    /// Puts these policies (name, enforcer) into the folder.
+    /// Puts these policies (name, enforcer) into the folder, and them in force.
     pub async fn policies(&self, policies: &[(&str, &str)]) {
+        self.folder(policies);
+        self.node.reconcile().await;
+    }
+
+    /// Puts these policies into the folder.
+    fn folder(&self, policies: &[(&str, &str)]) {
         let mut files = BTreeMap::new();
         if !policies.is_empty() {
             let content =
@@ -271,7 +277,6 @@ impl Fixture {
             );
         }
         self.node.files_changed(files, None);
-        self.node.reconcile().await;
     }
 
     fn new_container(&self, id: &str) -> New {
@@ -294,7 +299,10 @@ impl Fixture {
 
     /// Creates and starts a container as containerd, runc and the hook do.
     async fn run(&self, id: &str, pid: u32) {
-        self.node.create(self.new_container(id)).await.unwrap();
+        let new = self.new_container(id);
+        // The profile may have to be loaded for it.
+        let (admission, _) = tokio::join!(self.node.create(new), self.node.reconcile());
+        admission.unwrap();
         let spec = json!({"process": {"args": ["sh"]}, "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}});
         self.world.specs.lock().unwrap().insert(id.into(), spec);
         self.node.created(id).await.unwrap();

@@ -22,9 +22,12 @@ pub(super) fn always_allow(text: &mut Text) {
     }
 }
 
-/// containerd's default profile, under a name of its own; `effect` is that of the refusals.
-pub(super) fn runtime_default(text: &mut Text, profile: &str, effect: Effect) {
-    for rule in ["network", "capability", "file", "umount"] {
+/// The kinds of rules that are allowed whole by what RuntimeDefault starts from.
+pub(super) const RUNTIME_DEFAULT: [&str; 4] = ["network", "capability", "file", "umount"];
+
+/// What containerd's default profile allows, under a name of its own; `observed`: see [`beyond_default`].
+pub(super) fn runtime_default(text: &mut Text, profile: &str, observed: Option<Effect>) {
+    for rule in RUNTIME_DEFAULT {
         text.line(rule);
     }
     for peer in ["unconfined", "runc", "crun"] {
@@ -34,12 +37,17 @@ pub(super) fn runtime_default(text: &mut Text, profile: &str, effect: Effect) {
     text.line(&format!(
         "ptrace (trace, read, tracedby, readby) peer={profile}"
     ));
-    refusals(text, profile, effect);
+    beyond_default(text, profile, observed);
 }
 
 /// The child of a profile: like its parent, except that it is signalled and traced by the parent and not the reverse.
-pub(super) fn runtime_default_child(text: &mut Text, parent: &str, child: &str, effect: Effect) {
-    for rule in ["network", "capability", "file", "umount"] {
+pub(super) fn runtime_default_child(
+    text: &mut Text,
+    parent: &str,
+    child: &str,
+    observed: Option<Effect>,
+) {
+    for rule in RUNTIME_DEFAULT {
         text.line(rule);
     }
     for peer in ["unconfined", "runc", "crun", parent] {
@@ -50,20 +58,27 @@ pub(super) fn runtime_default_child(text: &mut Text, parent: &str, child: &str, 
     text.line(&format!(
         "ptrace (trace, read, tracedby, readby) peer={child}"
     ));
-    refusals(text, child, effect);
+    beyond_default(text, child, observed);
 }
 
-/// What is refused; `own` is the profile's full name.
-fn refusals(text: &mut Text, own: &str, effect: Effect) {
+/// What containerd's default profile refuses; `effect` is that of the refusals.
+pub(super) fn refusals(text: &mut Text, effect: Effect) {
     for (pattern, permissions) in PATHS {
         text.path(pattern, permissions, effect);
     }
-    let qualifier = effect.apparmor();
-    text.line(&format!("{qualifier}mount"));
-    if effect.deny {
+    text.line(&format!("{}mount", effect.apparmor()));
+}
+
+/// First words of what [`beyond_default`] allows.
+pub(super) const BEYOND_DEFAULT: [&str; 3] = ["pivot_root", "ptrace", "signal"];
+
+/// What the default profile refuses because no rule of it allows that, and of which nobody would be told. It is allowed
+/// where violations are: `observed` is their effect then. `own` is the profile's full name.
+fn beyond_default(text: &mut Text, own: &str, observed: Option<Effect>) {
+    let Some(effect) = observed else {
         return;
-    }
-    // What is refused because no rule allows it, which nobody would be told of otherwise.
+    };
+    let qualifier = effect.apparmor();
     text.line(&format!("{qualifier}pivot_root"));
     text.line(&format!(
         "{qualifier}ptrace (trace, read) peer={}",
@@ -93,7 +108,7 @@ fn other_than(label: &str) -> String {
 const PATHS: &[(&str, &str)] = &[
     ("@{PROC}/*", "w"),
     (
-        "@{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9]*}/**",
+        "@{PROC}/{[^1-9],[^1-9][^0-9],[^1-9s][^0-9y][^0-9s],[^1-9][^0-9][^0-9][^0-9/]*}/**",
         "w",
     ),
     ("@{PROC}/sys/[^k]**", "w"),

@@ -6,91 +6,52 @@
 mod base;
 mod children;
 pub mod raw;
+mod union;
 
+use super::Part;
 use super::effect::Effect;
 use super::enhance::Enhance;
 use super::target;
 use crate::capability;
 use crate::error::Findings;
 use crate::rules::{AppArmorPart, DISK_NAMES, Rule};
-use std::collections::BTreeSet;
+use children::PerTarget;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 
 const FIELD: &str = "spec.policy.enhanceProtect.appArmorRawRules";
-/// Most raw rules of one policy; every child profile has those for the whole container again.
+/// Most raw rules of one profile; every child profile has those for the whole container again.
 const MAX_RAW_RULES: usize = 2000;
 /// Longest profile text in bytes. The parser needs a multiple of it in memory.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 
-/// Modes AlwaysAllow and RuntimeDefault.
-pub(super) fn simple(profile: &str, restricted: bool) -> String {
-    let mut text = Text::new();
-    text.open_profile(profile);
-    if restricted {
-        base::runtime_default(&mut text, profile, Effect::DENY);
-    } else {
-        base::always_allow(&mut text);
-    }
-    text.close();
-    text.0
-}
-
-/// Mode EnhanceProtect; `None` when the raw rules are refused.
-pub(super) fn enhance(
-    profile: &str,
-    enhance: &Enhance<'_>,
-    findings: &mut Findings,
-) -> Option<String> {
-    let mut global = Text::new();
-    for rule in &enhance.global {
-        global.rule(rule, enhance);
-    }
+/// The profile of one policy, or of several that hold together; `None` without any, or when a rule of theirs is refused.
+pub(super) fn profile(name: &str, parts: &mut [&mut Part<'_>]) -> Option<String> {
+    let mut members = Vec::new();
     let mut acceptable = true;
-    let mut per_target = children::PerTarget::default();
-    for (rules, targets, field) in &enhance.targeted {
-        let mut text = Text::new();
-        for rule in rules {
-            text.rule(rule, enhance);
-        }
-        let lines = text.lines();
-        // Rules that AppArmor has no part in are held by BPF.
-        if !lines.is_empty() {
-            acceptable &= per_target.add(targets, field, &lines, findings);
-        }
-    }
     let mut raw_rules = 0;
-    for (index, entry) in enhance.settings.app_armor_raw_rules.iter().enumerate() {
-        let field = format!("{FIELD}[{index}]");
-        let rules = match raw::parse(&entry.rules) {
-            Ok(rules) => rules,
-            Err(error) => {
-                findings.add(format!("{field}.rules"), error.to_string());
-                acceptable = false;
-                continue;
-            }
-        };
-        raw_rules += rules.len();
-        if raw_rules > MAX_RAW_RULES {
-            findings.add(
-                FIELD,
-                format!("more than {MAX_RAW_RULES} rules; use patterns"),
-            );
-            return None;
+    for part in parts.iter_mut() {
+        match member(part, &mut raw_rules) {
+            Some(member) => members.push(member),
+            None => acceptable = false,
         }
-        if entry.targets.is_empty() {
-            rules.iter().for_each(|rule| global.line(rule));
-            continue;
-        }
-        let field = format!("{field}.targets");
-        acceptable &= target::check(&entry.targets, &field, findings)
-            && per_target.add(&entry.targets, &field, &rules, findings);
     }
+    let findings = &mut parts.last_mut()?.findings;
+    acceptable &= union::unite(&mut members, findings);
     if !acceptable {
         return None;
     }
-
-    let privileged = enhance.settings.privileged;
-    let children = per_target.grouped();
+    let restricted = members.iter().any(|member| member.restricted);
+    let observed = observed(&members);
+    let mut global = Text(String::new());
+    let mut seen = HashSet::new();
+    for line in members.iter().flat_map(|member| &member.lines) {
+        if seen.insert(line) {
+            global.line(line);
+        }
+    }
+    let per_target = PerTarget::of_all(members.iter().map(|member| &member.per_target).collect());
+    let children = per_target.grouped(findings)?;
     let size = (children.len() + 1) * global.0.len()
         + children.iter().map(children::Child::size).sum::<usize>();
     if size > MAX_TEXT_BYTES {
@@ -103,32 +64,135 @@ pub(super) fn enhance(
         );
         return None;
     }
-    let mut text = Text::new();
-    text.open_profile(profile);
-    if privileged {
-        base::always_allow(&mut text);
+    let mut text = Text(String::new());
+    text.open_profile(name);
+    if restricted {
+        base::runtime_default(&mut text, name, observed);
     } else {
-        base::runtime_default(&mut text, profile, enhance.effect);
+        base::always_allow(&mut text);
     }
     text.0.push_str(&global.0);
     for child in &children {
-        child.transitions(&mut text, profile, privileged);
+        child.transitions(&mut text, name, restricted);
     }
     for child in &children {
-        child.profile(&mut text, profile, privileged, enhance.effect, &global.0);
+        child.profile(&mut text, name, restricted, observed, &global.0);
     }
     text.close();
     Some(text.0)
+}
+
+/// The effect of violations of the base, where every policy that starts from RuntimeDefault lets them happen.
+fn observed(members: &[Member]) -> Option<Effect> {
+    let effects = || {
+        let restricted = members.iter().filter(|member| member.restricted);
+        restricted.map(|member| member.effect)
+    };
+    effects().all(|effect| !effect.deny).then(|| Effect {
+        deny: false,
+        audit: effects().any(|effect| effect.audit),
+    })
+}
+
+/// What one policy brings: rules in AppArmor's language, each without its comma.
+struct Member {
+    /// Whether it starts from what RuntimeDefault allows; else from everything.
+    restricted: bool,
+    /// What violations of its base lead to.
+    effect: Effect,
+    /// What its base refuses, and its rules for the whole container.
+    lines: Vec<String>,
+    per_target: PerTarget,
+}
+
+impl Member {
+    fn all_lines(&self) -> impl Iterator<Item = &str> {
+        let lines = self.lines.iter().map(String::as_str);
+        lines.chain(self.per_target.rules())
+    }
+}
+
+/// `None` when a rule is refused.
+fn member(part: &mut Part<'_>, raw_rules: &mut usize) -> Option<Member> {
+    let mut lines = Text(String::new());
+    if part.restricted {
+        base::refusals(&mut lines, part.effect);
+    }
+    let mut member = Member {
+        restricted: part.restricted,
+        effect: part.effect,
+        lines: Vec::new(),
+        per_target: PerTarget::default(),
+    };
+    let acceptable = part.enhance.as_ref().is_none_or(|enhance| {
+        enhanced(
+            enhance,
+            &mut lines,
+            &mut member.per_target,
+            raw_rules,
+            &mut part.findings,
+        )
+    });
+    member.lines = lines.lines();
+    acceptable.then_some(member)
+}
+
+/// Adds the rules of mode EnhanceProtect; false when one is refused.
+fn enhanced(
+    enhance: &Enhance<'_>,
+    global: &mut Text,
+    per_target: &mut PerTarget,
+    raw_rules: &mut usize,
+    findings: &mut Findings,
+) -> bool {
+    for rule in &enhance.global {
+        global.rule(rule, enhance);
+    }
+    let mut acceptable = true;
+    for (rules, targets, field) in &enhance.targeted {
+        let mut text = Text(String::new());
+        for rule in rules {
+            text.rule(rule, enhance);
+        }
+        let lines = text.lines();
+        // Rules that AppArmor has no part in are held by BPF.
+        if !lines.is_empty() {
+            acceptable &= per_target.add(targets, field, &lines, findings);
+        }
+    }
+    for (index, entry) in enhance.settings.app_armor_raw_rules.iter().enumerate() {
+        let field = format!("{FIELD}[{index}]");
+        let rules = match raw::parse(&entry.rules) {
+            Ok(rules) => rules,
+            Err(error) => {
+                findings.add(format!("{field}.rules"), error.to_string());
+                acceptable = false;
+                continue;
+            }
+        };
+        *raw_rules += rules.len();
+        if *raw_rules > MAX_RAW_RULES {
+            findings.add(
+                FIELD,
+                format!("more than {MAX_RAW_RULES} rules; use patterns"),
+            );
+            return false;
+        }
+        if entry.targets.is_empty() {
+            rules.iter().for_each(|rule| global.line(rule));
+            continue;
+        }
+        let field = format!("{field}.targets");
+        acceptable &= target::check(&entry.targets, &field, findings)
+            && per_target.add(&entry.targets, &field, &rules, findings);
+    }
+    acceptable
 }
 
 /// Profile text in the making; one rule a line.
 struct Text(String);
 
 impl Text {
-    fn new() -> Self {
-        Self(String::new())
-    }
-
     fn open_profile(&mut self, name: &str) {
         // Without the abi the parser would take the running kernel's features, and the text would mean other things on
         // other nodes.

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 const PARSER: &str = "/usr/sbin/apparmor_parser";
 
-/// Runs the parser on a text; what it prints, or what it says is wrong.
-fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
+/// Runs the parser on a text.
+fn run(arguments: &[&str], text: &str) -> std::process::Output {
     let mut child = Command::new(PARSER)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -22,7 +22,12 @@ fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
         .expect("piped")
         .write_all(text.as_bytes())
         .expect("the parser reads");
-    let output = child.wait_with_output().expect("the parser ends");
+    child.wait_with_output().expect("the parser ends")
+}
+
+/// What the parser prints, or what it says is wrong.
+fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
+    let output = run(arguments, text);
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -299,4 +304,184 @@ fn rules_that_only_bpf_can_hold_make_no_child() {
         accepted(&plan.apparmor.expect("chosen")),
         ["varmor-demo-p1"]
     );
+}
+
+/// The profile of policies that hold together, named `a`, `b` and so on.
+fn union(policies: &[&str]) -> String {
+    let objects: Vec<_> = policies
+        .iter()
+        .zip('a'..)
+        .map(|(enhance, name)| {
+            let yaml = format!(
+                "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: {name}, namespace: demo}}\nspec:\n  \
+                 target: {{kind: Pod, selector: {{}}}}\n  policy:\n    enforcer: AppArmor\n    mode: EnhanceProtect\n    \
+                 enhanceProtect: {enhance}\n"
+            );
+            crate::parse(&yaml).expect("valid YAML").remove(0)
+        })
+        .collect();
+    let members: Vec<_> = objects.iter().collect();
+    let plan = crate::compile::compile_composed(&members, &Settings::default());
+    plan.expect("compiles").apparmor.expect("chosen")
+}
+
+fn has_line(text: &str, line: &str) -> bool {
+    text.lines().any(|other| other.trim() == line)
+}
+
+#[test]
+fn what_a_policy_does_not_allow_no_other_can_open() {
+    let opening = "mount fstype=proc -> /mnt/, pivot_root /a/, ptrace peer=unconfined, signal peer=unconfined, \
+                   audit unix peer=(label=other),";
+    let opening = format!(
+        "{{appArmorRawRules: [{{rules: '{opening}'}}, {{rules: 'dbus send,', targets: [/bin/sh]}}]}}"
+    );
+    let lines = [
+        "mount fstype=proc -> /mnt/,",
+        "pivot_root /a/,",
+        "ptrace peer=unconfined,",
+        "signal peer=unconfined,",
+        "audit unix peer=(label=other),",
+        "dbus send,",
+    ];
+    let for_the_container = &lines[..5];
+    // Alone, beside one that allows everything, and beside one that says the same, it may.
+    for (policies, lines) in [
+        (vec![opening.as_str()], &lines[..]),
+        (vec!["{privileged: true}", &opening], &lines),
+        (vec![&opening, &opening], for_the_container),
+    ] {
+        let text = union(&policies);
+        for line in lines {
+            assert!(has_line(&text, line), "{line}\n{text}");
+        }
+    }
+    let text = union(&["{}", &opening]);
+    accepted(&text);
+    for line in lines {
+        assert!(!has_line(&text, line), "{line}\n{text}");
+    }
+    // Rules that allow violations allow no more either: `ptrace (read)` of anybody is not in the first one's base.
+    let observing =
+        "{privileged: true, allowViolations: true, hardeningRules: [disallow-access-procfs-root]}";
+    assert!(has_line(
+        &union(&["{privileged: true}", observing]),
+        "ptrace (read),"
+    ));
+    assert!(!has_line(&union(&["{}", observing]), "ptrace (read),"));
+}
+
+#[test]
+fn a_silent_refusal_does_not_hide_the_reports_of_another_policy() {
+    let raw =
+        |rules: &str| format!("{{privileged: true, appArmorRawRules: [{{rules: '{rules}'}}]}}");
+    for (one, other, expected) in [
+        (
+            "deny /etc/shadow r,",
+            "audit deny /etc/shadow r,",
+            "audit deny /etc/shadow r,",
+        ),
+        (
+            "deny /etc/shadow r,",
+            "audit /etc/shadow r,",
+            "audit deny /etc/shadow r,",
+        ),
+        (
+            "deny /** w,",
+            "audit deny /etc/shadow r,",
+            "audit deny /** w,",
+        ),
+        (
+            "deny @{PROC}/sys/** w,",
+            "audit /proc/sys/kernel/** w,",
+            "audit deny @{PROC}/sys/** w,",
+        ),
+        (
+            "deny owner @{HOME}/x r,",
+            "audit r /etc/shadow,",
+            "audit deny owner @{HOME}/x r,",
+        ),
+        (
+            "deny /var/** w,",
+            "audit deny /etc/shadow r,",
+            "deny /var/** w,",
+        ),
+        (
+            "deny capability net_raw,",
+            "audit capability,",
+            "audit deny capability net_raw,",
+        ),
+        (
+            "deny capability net_raw,",
+            "audit network,",
+            "deny capability net_raw,",
+        ),
+        ("deny umount /x,", "audit mount,", "audit deny umount /x,"),
+    ] {
+        let (one, other) = (raw(one), raw(other));
+        for policies in [[one.as_str(), &other], [other.as_str(), &one]] {
+            let text = union(&policies);
+            accepted(&text);
+            assert!(has_line(&text, expected), "{expected}\n{text}");
+        }
+    }
+    // The parser's own masks (allow/deny/audit/quiet): reading the file is quiet in neither.
+    let features = [
+        "--kernel-features",
+        "/etc/apparmor.d/abi/3.0",
+        "-QKT",
+        "-D",
+        "dfa-states",
+    ];
+    let is_quiet = |policies: &[&str]| {
+        let states = run(&features, &union(policies)).stderr;
+        String::from_utf8_lossy(&states)
+            .lines()
+            .any(|line| line.ends_with("/10004)"))
+    };
+    let (silent, reported) = (raw("deny /only r,"), raw("audit deny /only r,"));
+    assert!(is_quiet(&[&silent]) && is_quiet(&[&silent, &silent]));
+    assert!(!is_quiet(&[&reported]) && !is_quiet(&[&silent, &reported]));
+}
+
+#[test]
+fn executables_of_one_policy_do_not_lead_out_of_the_rules_of_another() {
+    let text = union(&[
+        "{attackProtectionRules: [{rules: [mitigate-sa-leak], targets: [/bin/bash, /bin/dash]}], appArmorRawRules: [{rules: 'deny /all r,'}]}",
+        "{appArmorRawRules: [{rules: 'deny /of-sh r,', targets: [/bin/sh]}, {rules: 'deny /of-bash r,', targets: [/bin/bash]}]}",
+    ]);
+    assert_eq!(accepted(&text).len(), 4, "{text}");
+    let children: Vec<&str> = text.split("\n  profile ").skip(1).collect();
+    let child_of = |target: &str| {
+        let line = format!("{target} rix,");
+        *children
+            .iter()
+            .find(|child| has_line(child, &line))
+            .expect(target)
+    };
+    let token = "serviceaccount";
+    for (target, has_token, of_sh, of_bash) in [
+        // The other policy says of bash what it says of bash, whoever runs it.
+        ("/bin/bash", true, false, true),
+        ("/bin/dash", true, true, true),
+        // Who runs sh may run bash next.
+        ("/bin/sh", true, true, false),
+    ] {
+        let child = child_of(target);
+        assert_eq!(child.contains(token), has_token, "{target}\n{child}");
+        assert_eq!(
+            has_line(child, "deny /of-sh r,"),
+            of_sh,
+            "{target}\n{child}"
+        );
+        assert_eq!(
+            has_line(child, "deny /of-bash r,"),
+            of_bash,
+            "{target}\n{child}"
+        );
+        assert!(
+            has_line(child, "deny /all r,") && has_line(child, "deny mount,"),
+            "{child}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use crate::types::{Destination, NetworkEgressRule, Port};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Most rules of one policy; the table's size is what limits it.
+/// Most rules of one profile; the table's size is what limits it.
 const MAX_DESTINATIONS: usize = 16_384;
 /// The prefix of IPv4 addresses in the table.
 const MAPPED: Block = Block {
@@ -105,7 +105,7 @@ pub(super) fn add(
     if !rules.to_pods.is_empty() {
         findings.add(format!("{field}.toPods"), NEEDS_API);
     }
-    if rules.to_destinations.len() > MAX_DESTINATIONS {
+    if out.len() + rules.to_destinations.len() > MAX_DESTINATIONS {
         findings.add(
             format!("{field}.toDestinations"),
             format!("at most {MAX_DESTINATIONS} destinations fit; use blocks"),

@@ -9,14 +9,14 @@ mod ptrace;
 pub(crate) mod sockets;
 
 use super::effect::Effect;
-use super::enhance::Enhance;
-use super::{ServiceAddresses, ServiceName};
+use super::{Part, ServiceAddresses, ServiceName};
 use crate::automata::{MountPattern, PathRule, compile_mounts, compile_paths};
 use crate::error::Findings;
 use crate::pattern::Pattern;
 use crate::plan::automaton::PathVerdict;
 use crate::plan::bpf::{BpfProfile, Masks, MountSet};
 use crate::rules::BpfPart;
+use crate::types::BpfRawRules;
 
 const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules";
 
@@ -55,41 +55,52 @@ impl PatternSize {
     }
 }
 
-/// Mode RuntimeDefault.
-pub(super) fn runtime_default(effect: Effect, findings: &mut Findings) -> Option<BpfProfile> {
+/// The profile of one policy, or of several that hold together; `None` without any, or when their rules do not fit.
+pub(super) fn profile(policies: &mut [&mut Part<'_>]) -> Option<BpfProfile> {
     let mut parts = Parts::default();
-    parts.add_all(base::RUNTIME_DEFAULT, effect, &ServiceAddresses::new());
-    parts.build("spec.policy.mode", findings)
-}
-
-/// Mode EnhanceProtect.
-pub(super) fn enhance(enhance: &Enhance<'_>, findings: &mut Findings) -> Option<BpfProfile> {
-    let parts = container(enhance, findings);
-    let children = children::build(&parts, enhance, findings);
-    let profile = parts.build(FIELD, findings)?;
+    for policy in policies.iter_mut() {
+        parts.add_policy(policy);
+    }
+    let children = children::build(&parts, policies);
+    let last = policies.last_mut()?;
+    let field = match last.enhance {
+        Some(_) => FIELD,
+        None => "spec.policy.mode",
+    };
+    let profile = parts.build(field, &mut last.findings)?;
     Some(BpfProfile {
         children,
         ..profile
     })
 }
 
-/// What holds for the whole container: the base, and the built-in and custom rules without targets.
-fn container(enhance: &Enhance<'_>, findings: &mut Findings) -> Parts {
-    let mut parts = Parts::default();
-    let services = &enhance.fixed.services;
-    if !enhance.settings.privileged {
-        parts.add_all(base::RUNTIME_DEFAULT, enhance.effect, services);
+impl Parts {
+    /// Adds what a policy refuses and reports.
+    fn add_policy(&mut self, policy: &mut Part<'_>) {
+        let services = &policy.fixed.services;
+        if policy.restricted {
+            self.add_all(base::RUNTIME_DEFAULT, policy.effect, services);
+        }
+        let findings = &mut policy.findings;
+        let Some(enhance) = &policy.enhance else {
+            return;
+        };
+        for rule in &enhance.global {
+            self.add_all(rule.bpf, enhance.effect, services);
+        }
+        if let Some(raw) = &enhance.settings.bpf_raw_rules {
+            self.add_raw(raw, findings);
+        }
     }
-    for rule in &enhance.global {
-        parts.add_all(rule.bpf, enhance.effect, services);
-    }
-    if let Some(raw) = &enhance.settings.bpf_raw_rules {
-        let Parts {
+
+    /// Adds rules of the user's own.
+    fn add_raw(&mut self, raw: &BpfRawRules, findings: &mut Findings) {
+        let Self {
             paths,
             mounts,
             size,
             ..
-        } = &mut parts;
+        } = self;
         files::add(&raw.files, &format!("{FIELD}.files"), paths, size, findings);
         files::add(
             &raw.processes,
@@ -107,14 +118,13 @@ fn container(enhance: &Enhance<'_>, findings: &mut Findings) -> Parts {
         );
         if let Some(network) = &raw.network {
             let field = format!("{FIELD}.network");
-            parts
-                .sockets
+            self.sockets
                 .add(&network.sockets, &format!("{field}.sockets"), findings);
             if let Some(rules) = &network.egress {
                 egress::add(
                     rules,
                     &format!("{field}.egress"),
-                    &mut parts.destinations,
+                    &mut self.destinations,
                     findings,
                 );
             }
@@ -123,15 +133,12 @@ fn container(enhance: &Enhance<'_>, findings: &mut Findings) -> Parts {
             ptrace::add(
                 rule,
                 &format!("{FIELD}.ptrace"),
-                &mut parts.profile.ptrace,
+                &mut self.profile.ptrace,
                 findings,
             );
         }
     }
-    parts
-}
 
-impl Parts {
     /// Adds parts of built-in rules. Masks only grow: no rule takes back what another refuses.
     fn add_all(&mut self, parts: &[BpfPart], effect: Effect, services: &ServiceAddresses) {
         for part in parts {

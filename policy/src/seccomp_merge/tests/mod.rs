@@ -251,6 +251,38 @@ fn the_default_filter_depends_on_capabilities() {
 }
 
 #[test]
+fn rules_beside_the_default_are_merged_into_it() {
+    let Seccomp::Rules(rules) = plan(
+        "{syscallRawRules: [{names: [personality, read], action: SCMP_ACT_ERRNO, errnoRet: 95}]}",
+    ) else {
+        panic!("rules alone")
+    };
+    let both = Seccomp::RuntimeDefaultAndRules(rules);
+    let of_default = merged(None, &both);
+    let own = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]});
+    let of_own = merged(Some(&own), &both);
+    for (call, args, default, own) in [
+        ("read", [0, 0], "errno 95", "errno 95"),
+        ("personality", [0xffff_ffff, 0], "errno 95", "errno 95"),
+        ("mount", [0, 0], EPERM, ALLOW),
+        ("openat", [0, 0], ALLOW, ALLOW),
+    ] {
+        let arch = cbpf::ARCHITECTURES[0];
+        assert_eq!(
+            of_default.run(arch, call, &args),
+            default,
+            "{call} {args:?}"
+        );
+        assert_eq!(of_own.run(arch, call, &args), own, "{call} {args:?}");
+    }
+    let nothing = Seccomp::RuntimeDefaultAndRules(json!({"defaultAction": "SCMP_ACT_ALLOW"}));
+    assert_eq!(
+        merge(None, &nothing, &["CAP_CHOWN"]),
+        merge(None, &Seccomp::RuntimeDefault, &["CAP_CHOWN"])
+    );
+}
+
+#[test]
 fn what_cannot_be_understood_is_an_error() {
     let rules = plan("{hardeningRules: [disallow-create-user-ns]}");
     for (own, expected) in [
