@@ -5,17 +5,29 @@ use std::fmt;
 
 /// Something in a policy object that cannot be enforced as written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{object}: {field}: {message}")]
+#[error("{object}: {field}: {}", self.full_message())]
 pub struct PolicyError {
     /// The policy object.
     pub object: PolicyRef,
     /// Path of the field, such as `spec.policy.enhanceProtect.hardeningRules[2]`.
     pub field: String,
+    /// 1-based line within the field's text, where that is a text of several lines.
+    pub text_line: Option<usize>,
     /// What is wrong and how to put it right.
     pub message: String,
 }
 
-/// A YAML document that is not a policy object.
+impl PolicyError {
+    /// The message, with the line within the field's text where there is one.
+    pub fn full_message(&self) -> String {
+        match self.text_line {
+            Some(line) => format!("line {line}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
+/// A YAML document that is not a policy object, or one that cannot be enforced as written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct DocumentError {
     /// 1-based line in the file, where the parser knows it.
@@ -73,14 +85,28 @@ impl Findings {
     }
 
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        if self.is_full() {
-            return;
+        self.push(field.into(), None, message.into());
+    }
+
+    /// Adds an error about one line of a field's text.
+    pub(crate) fn add_at_line(
+        &mut self,
+        field: impl Into<String>,
+        line: usize,
+        message: impl Into<String>,
+    ) {
+        self.push(field.into(), Some(line), message.into());
+    }
+
+    fn push(&mut self, field: String, text_line: Option<usize>, message: String) {
+        if !self.is_full() {
+            self.errors.push(PolicyError {
+                object: self.object.clone(),
+                field,
+                text_line,
+                message,
+            });
         }
-        self.errors.push(PolicyError {
-            object: self.object.clone(),
-            field: field.into(),
-            message: message.into(),
-        });
     }
 
     /// The value, unless there are errors.

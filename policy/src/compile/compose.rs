@@ -61,6 +61,7 @@ fn compile_members(
         errors.push(PolicyError {
             object: beyond.clone(),
             field: "spec.policy.merge".to_owned(),
+            text_line: None,
             message: format!(
                 "{} policies would hold together for one container, of at most {MAX_MEMBERS}; put rules into fewer \
                  policies, or narrow their targets",

@@ -30,6 +30,7 @@ pub fn collisions(objects: &[PolicyObject], settings: &Settings) -> Vec<PolicyEr
             errors.push(PolicyError {
                 object: object.reference(),
                 field: "metadata.name".to_owned(),
+                text_line: None,
                 message: format!("its profile would be named `{name}`, as that of {owner}; rename one of the policies"),
             });
         } else {

@@ -1,8 +1,11 @@
 //! Policy files: YAML with one or more documents, each a policy object.
 
+mod position;
 mod survey;
 
-use crate::error::DocumentError;
+pub use position::{Position, Positions};
+
+use crate::error::{DocumentError, PolicyError};
 use crate::plan::PolicyRef;
 use crate::types::{Policy, PolicyObject};
 use serde::de::DeserializeSeed;
@@ -16,6 +19,41 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// # Errors
 /// Every error of every document: the objects of a file stand or fall together.
 pub fn parse(yaml: &str) -> Result<Vec<PolicyObject>, Vec<DocumentError>> {
+    check(yaml, |_| Ok(())).map(|checked| checked.into_iter().map(|(object, ())| object).collect())
+}
+
+/// The policy objects of a YAML file, each with what a check says of it, such as its compilation.
+///
+/// # Errors
+/// Every error of every document, those of the check too, each with its line: the objects of a file stand or fall
+/// together.
+pub fn check<T>(
+    yaml: &str,
+    check: impl Fn(&PolicyObject) -> Result<T, Vec<PolicyError>>,
+) -> Result<Vec<(PolicyObject, T)>, Vec<DocumentError>> {
+    let (objects, mut errors) = read(yaml)?;
+    let mut checked = Vec::new();
+    let mut found = Vec::new();
+    for object in objects {
+        match check(&object) {
+            Ok(value) => checked.push((object, value)),
+            Err(errors) => found.extend(errors),
+        }
+    }
+    if !found.is_empty() {
+        let positions = Positions::of(yaml);
+        errors.extend(found.into_iter().map(|error| positions.locate(error)));
+    }
+    if errors.is_empty() {
+        Ok(checked)
+    } else {
+        errors.sort_by_key(|error| (error.line, error.column));
+        Err(errors)
+    }
+}
+
+/// The objects that could be read, and the errors of the others.
+fn read(yaml: &str) -> Result<(Vec<PolicyObject>, Vec<DocumentError>), Vec<DocumentError>> {
     if yaml.len() > MAX_FILE_BYTES {
         return Err(vec![whole_file(format!(
             "the file has {} bytes; at most {MAX_FILE_BYTES} are read: split it",
@@ -25,6 +63,7 @@ pub fn parse(yaml: &str) -> Result<Vec<PolicyObject>, Vec<DocumentError>> {
     let headers = survey(yaml)?;
     let mut objects = Vec::new();
     let mut errors = Vec::new();
+    let mut unlocated = Vec::new();
     for (header, document) in headers.iter().zip(serde_yaml::Deserializer::from_str(yaml)) {
         if header.is_empty {
             continue;
@@ -32,27 +71,35 @@ pub fn parse(yaml: &str) -> Result<Vec<PolicyObject>, Vec<DocumentError>> {
         match serde_path_to_error::deserialize::<_, Policy>(document) {
             Ok(policy) => match PolicyObject::try_from(policy) {
                 Ok(object) => objects.push(object),
-                Err(message) => errors.push(DocumentError {
-                    line: None,
-                    column: None,
-                    object: header.reference(),
-                    field: if message.starts_with("kind") {
-                        "kind"
-                    } else {
-                        "apiVersion"
-                    }
-                    .to_owned(),
-                    message,
-                }),
+                Err(message) => unlocated.push((0, kind_error(header, message))),
             },
             Err(error) => errors.push(typed_error(header, &error)),
         }
     }
-    duplicates(&objects, &mut errors);
-    if errors.is_empty() {
-        Ok(objects)
-    } else {
-        Err(errors)
+    unlocated.extend(duplicates(&objects));
+    if !unlocated.is_empty() {
+        let positions = Positions::of(yaml);
+        errors.extend(
+            unlocated
+                .into_iter()
+                .map(|(number, error)| positions.locate_in(number, error)),
+        );
+    }
+    Ok((objects, errors))
+}
+
+/// A document of another kind, or of another version of the API.
+fn kind_error(header: &Header, message: String) -> PolicyError {
+    PolicyError {
+        object: header.reference().unwrap_or_default(),
+        field: if message.starts_with("kind") {
+            "kind"
+        } else {
+            "apiVersion"
+        }
+        .to_owned(),
+        text_line: None,
+        message,
     }
 }
 
@@ -110,6 +157,20 @@ fn plain_message(error: &serde_yaml::Error) -> String {
     text[start..].to_owned()
 }
 
+/// What serde expects, and how users write that.
+const EXPECTED: [(&str, &str); 7] = [
+    ("expected a sequence", "expected a list; write `[...]`"),
+    (
+        "expected a string",
+        "expected a text; put it between quotes",
+    ),
+    ("expected a boolean", "expected true or false"),
+    ("expected a map", "expected fields; write `{key: value}`"),
+    ("expected u16", "expected a whole number of 0 to 65535"),
+    ("expected u32", "expected a whole number of 0 to 4294967295"),
+    ("expected u64", "expected a whole number, 0 or more"),
+];
+
 /// Adds what to do to serde's terse sentences.
 fn with_fix(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `") {
@@ -121,24 +182,37 @@ fn with_fix(message: &str) -> String {
     if message.starts_with("missing field `") {
         return format!("{message}; add it");
     }
+    if let Some((found, _)) = message.split_once(", expected struct ") {
+        return format!("{found}, expected fields; write `{{name: value}}`");
+    }
+    for (theirs, ours) in EXPECTED {
+        if let Some(found) = message.strip_suffix(theirs) {
+            return format!("{found}{ours}");
+        }
+    }
     message.to_owned()
 }
 
-/// Two documents with one name: which of them holds must not depend on their order.
-fn duplicates(objects: &[PolicyObject], errors: &mut Vec<DocumentError>) {
-    let mut seen = std::collections::BTreeSet::new();
+/// Two documents with one name: which of them holds must not depend on their order. Each error comes with the number of
+/// definitions before the one that it is about.
+fn duplicates(objects: &[PolicyObject]) -> Vec<(usize, PolicyError)> {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut errors = Vec::new();
     for object in objects {
         let reference = object.reference();
-        if !seen.insert(reference.clone()) {
-            errors.push(DocumentError {
-                line: None,
-                column: None,
-                object: Some(reference),
+        let before = seen.entry(reference.clone()).or_insert(0);
+        if *before > 0 {
+            let error = PolicyError {
+                object: reference,
                 field: "metadata.name".to_owned(),
+                text_line: None,
                 message: "the file defines this object twice; remove or rename one".to_owned(),
-            });
+            };
+            errors.push((*before, error));
         }
+        *before += 1;
     }
+    errors
 }
 
 fn whole_file(message: String) -> DocumentError {

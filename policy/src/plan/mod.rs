@@ -8,7 +8,7 @@ pub mod egress;
 use serde::{Deserialize, Serialize};
 
 /// Which policy object a plan comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRef {
     /// `VarmorPolicy` or `VarmorClusterPolicy`.

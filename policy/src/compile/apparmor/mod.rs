@@ -165,7 +165,7 @@ fn enhanced(
         let rules = match raw::parse(&entry.rules) {
             Ok(rules) => rules,
             Err(error) => {
-                findings.add(format!("{field}.rules"), error.to_string());
+                findings.add_at_line(format!("{field}.rules"), error.line, error.message);
                 acceptable = false;
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Which words make a rule (apparmor.d(5)), as far as a policy may hold it.
 
 use super::lexer::Word;
+use super::words;
 use Word::{Arrow, Key, List, Plain, Quoted};
 
 /// Words that begin something which is no rule of a policy, and why.
@@ -120,7 +121,8 @@ fn kind(
         "file" if arguments.is_empty() => Ok(()),
         "file" => file(arguments, qualifiers),
         "link" => link(arguments),
-        "capability" | "network" => names(arguments),
+        "capability" => words::capabilities(arguments),
+        "network" => words::network(arguments),
         "mount" | "remount" | "umount" | "unmount" => {
             options(arguments, &["fstype", "options", "vfstype"], true)
         }

@@ -7,6 +7,7 @@
 
 mod grammar;
 mod lexer;
+mod words;
 
 use lexer::{Lexer, Word};
 

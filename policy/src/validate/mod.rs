@@ -1,4 +1,9 @@
-//! Checks of whole objects, before anything is compiled from them.
+//! Checks of whole objects, before anything is compiled from them, and of changes of objects.
+
+mod names;
+mod update;
+
+pub use update::update;
 
 use crate::compile::profile_name::{MAX_PROFILE_NAME_BYTES, profile_name};
 use crate::compile::{Mode, Settings};
@@ -6,6 +11,7 @@ use crate::enforcer::{Enforcer, Enforcers};
 use crate::error::{Findings, PolicyError, suggestion};
 use crate::matching::{KIND_POD, TARGET_KINDS};
 use crate::types::{LabelSelector, PolicyObject, SelectorOperator};
+use names::{is_dns_label, is_dns_subdomain, is_label_key, is_label_value, is_timestamp};
 
 /// Said wherever the proxy is asked for.
 pub(crate) const NO_NETWORK_PROXY: &str =
@@ -23,6 +29,7 @@ pub fn for_node(object: &PolicyObject) -> Result<(), PolicyError> {
     Err(PolicyError {
         object: object.reference(),
         field: "spec.target.kind".to_owned(),
+        text_line: None,
         message: format!(
             "`{kind}` cannot be resolved on the node, which sees pods and not the workload that made them; write \
              `kind: Pod` with a selector for the pods' labels"
@@ -122,6 +129,9 @@ fn target(object: &PolicyObject, findings: &mut Findings) {
         _ => {}
     }
     for (index, container) in target.containers.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
         if !is_dns_label(container) {
             findings.add(
                 format!("spec.target.containers[{index}]"),
@@ -133,15 +143,26 @@ fn target(object: &PolicyObject, findings: &mut Findings) {
     }
 }
 
+/// A label that no object can have would make a policy that selects nothing, or everything but nothing.
 fn check_selector(selector: &LabelSelector, field: &str, findings: &mut Findings) {
+    for (key, value) in &selector.match_labels {
+        let field = format!("{field}.matchLabels[{key}]");
+        check_key(key, &field, findings);
+        check_value(value, &field, findings);
+    }
     for (index, requirement) in selector.match_expressions.iter().enumerate() {
+        if findings.is_full() {
+            break;
+        }
+        let field = format!("{field}.matchExpressions[{index}]");
+        check_key(&requirement.key, &format!("{field}.key"), findings);
         let needs_values = matches!(
             requirement.operator,
             SelectorOperator::In | SelectorOperator::NotIn
         );
         if needs_values == requirement.values.is_empty() {
             findings.add(
-                format!("{field}.matchExpressions[{index}].values"),
+                format!("{field}.values"),
                 if needs_values {
                     "In and NotIn compare with values; list some"
                 } else {
@@ -149,6 +170,36 @@ fn check_selector(selector: &LabelSelector, field: &str, findings: &mut Findings
                 },
             );
         }
+        for (index, value) in requirement.values.iter().enumerate() {
+            if findings.is_full() {
+                break;
+            }
+            check_value(value, &format!("{field}.values[{index}]"), findings);
+        }
+    }
+}
+
+fn check_key(key: &str, field: &str, findings: &mut Findings) {
+    if !is_label_key(key) {
+        findings.add(
+            field,
+            format!(
+                "`{key}` is no label key; write one such as `app` or `app.kubernetes.io/name`, of letters, digits, \
+                 `-`, `_` and `.`, at most 63 after the `/`"
+            ),
+        );
+    }
+}
+
+fn check_value(value: &str, field: &str, findings: &mut Findings) {
+    if !is_label_value(value) {
+        findings.add(
+            field,
+            format!(
+                "`{value}` is no label value; write at most 63 letters, digits, `-`, `_` and `.`, of which the first \
+                 and the last are letters or digits"
+            ),
+        );
     }
 }
 
@@ -213,30 +264,5 @@ pub(crate) fn mode(object: &PolicyObject, findings: &mut Findings) -> Option<Mod
     }
 }
 
-/// RFC 1123 label: what a namespace and a container may be called.
-fn is_dns_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// RFC 1123 subdomain: what most objects may be called.
-fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
-}
-
-/// `2026-01-31T09:00:00Z`: the one form that the API server writes, and that sorts as text.
-fn is_timestamp(text: &str) -> bool {
-    let form = b"0000-00-00T00:00:00Z";
-    text.len() == form.len()
-        && text.bytes().zip(form).all(|(b, f)| {
-            if *f == b'0' {
-                b.is_ascii_digit()
-            } else {
-                b == *f
-            }
-        })
-}
+#[cfg(test)]
+mod tests;
