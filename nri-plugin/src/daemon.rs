@@ -145,7 +145,7 @@ fn compiler(config: &Config) -> Arc<Compiler> {
     Arc::new(
         move |objects: &[&varmor_policy::PolicyObject], name: Option<&str>| {
             for object in objects {
-                varmor_policy::validate::for_node(object).map_err(|error| error.to_string())?;
+                varmor_policy::validate::for_node(object).map_err(|errors| store::join(&errors))?;
             }
             // Disks come and go: each compilation sees those of its time.
             let settings = CompileSettings {

@@ -297,12 +297,12 @@ fn targets_that_need_the_api_server_are_named() {
     let spec = "target: {kind: Deployment, name: web}, policy: {enforcer: BPF, mode: AlwaysAllow}";
     let object = object("VarmorPolicy", "name: p, namespace: demo", spec);
     assert!(compile(&object, &Settings::default()).is_ok());
-    let error = crate::validate::for_node(&object).expect_err("refused");
+    let errors = crate::validate::for_node(&object).expect_err("refused");
     assert!(
-        error
+        errors[0]
             .to_string()
             .contains("spec.target.kind: `Deployment` cannot be resolved"),
-        "{error}"
+        "{errors:?}"
     );
 }
 

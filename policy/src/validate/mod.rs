@@ -20,21 +20,20 @@ pub(crate) const NO_NETWORK_PROXY: &str =
 /// Checks what only a node without the API server cannot do: a target that is not the pod itself.
 ///
 /// # Errors
-/// One error for a target kind that needs the API server to resolve.
-pub fn for_node(object: &PolicyObject) -> Result<(), PolicyError> {
+/// A target kind that needs the API server to resolve.
+pub fn for_node(object: &PolicyObject) -> Result<(), Vec<PolicyError>> {
+    let mut findings = Findings::new(object.reference());
     let kind = &object.spec().target.kind;
-    if kind == KIND_POD {
-        return Ok(());
+    if kind != KIND_POD {
+        findings.add(
+            "spec.target.kind",
+            format!(
+                "`{kind}` cannot be resolved on the node, which sees pods and not the workload that made them; write \
+                 `kind: Pod` with a selector for the pods' labels"
+            ),
+        );
     }
-    Err(PolicyError {
-        object: object.reference(),
-        field: "spec.target.kind".to_owned(),
-        text_line: None,
-        message: format!(
-            "`{kind}` cannot be resolved on the node, which sees pods and not the workload that made them; write \
-             `kind: Pod` with a selector for the pods' labels"
-        ),
-    })
+    findings.finish(())
 }
 
 /// Checks name, scope and target; returns the profile's name.
