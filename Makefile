@@ -13,7 +13,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build lint unit kernels scenario scenarios test demo bench soak vm-shell clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios test demo bench soak vm-shell clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ build: deps ## builds everything, the hook and the probe statically
 	cargo build --release --workspace --bins --example smoke
 	$(STATIC_BUILD)
 	@integration/payload
+
+crds: ## writes deploy/crds anew, after a change of the policies' types or rules
+	cargo run -p varmor-policy --bin varmor-crdgen deploy/crds
 
 lint: deps ## rustfmt, clippy without warnings, licences and sources of the dependencies
 	cargo fmt --all --check

@@ -2,7 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use varmor_policy::compile::Settings;
+use varmor_policy::compile::{ServiceName, Settings};
+use varmor_policy::rules::{self, BpfPart};
 
 /// Checks vArmor policies, and shows what they compile to and what they say of an action.
 #[derive(Debug, Parser)]
@@ -68,10 +69,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// What the compiler takes.
-    pub fn settings(&self) -> Settings {
+    /// What the compiler takes. `for_node`: as on a node without an API server, which cannot look services up; else
+    /// those that built-in rules name count as known, at addresses that only the cluster knows.
+    pub fn settings(&self, for_node: bool) -> Settings {
+        let services = rules::all()
+            .flat_map(|rule| rule.bpf)
+            .filter_map(|part| match *part {
+                BpfPart::Service { namespace, name } if !for_node => {
+                    Some((ServiceName::new(namespace, name), Vec::new()))
+                }
+                _ => None,
+            });
         Settings {
             cluster_namespace: self.cluster_namespace.clone(),
+            services: services.collect(),
+            ..Settings::default()
         }
     }
 }

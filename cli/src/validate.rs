@@ -56,7 +56,7 @@ impl From<DocumentError> for Error {
 
 /// Checks the files and prints what was found; the exit code says whether all of it is right.
 pub fn run(arguments: &Validate, output: Output, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let settings = arguments.cluster.settings();
+    let settings = arguments.cluster.settings(arguments.node);
     let previous = match &arguments.previous {
         Some(file) => previous_objects(file)?,
         None => BTreeMap::new(),

@@ -36,6 +36,11 @@ impl Enforcer {
 pub struct Enforcers(u8);
 
 impl Enforcers {
+    /// Those that a node has.
+    pub const NODE: Self = Self(
+        1 << Enforcer::AppArmor as u8 | 1 << Enforcer::Bpf as u8 | 1 << Enforcer::Seccomp as u8,
+    );
+
     /// Reads `spec.policy.enforcer`: names in any case and any order, written together.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod mount_flags;
 pub mod pattern;
 pub mod plan;
 pub mod rules;
+pub mod schema;
 pub mod seccomp_merge;
 pub mod syscalls;
 pub mod types;

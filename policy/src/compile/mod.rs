@@ -6,9 +6,9 @@ mod compose;
 mod effect;
 mod enhance;
 pub mod profile_name;
-mod seccomp;
+pub(crate) mod seccomp;
 mod services;
-mod target;
+pub(crate) mod target;
 
 pub use compose::{
     MAX_MEMBERS, compile_as, compile_composed, composed_profile_name, is_composed_profile_name,
@@ -18,7 +18,7 @@ pub use compose::{
 use crate::enforcer::{Enforcer, Enforcers};
 use crate::error::{Findings, PolicyError};
 use crate::plan::{EnforcementPlan, PolicyRef, Seccomp};
-use crate::types::PolicyObject;
+use crate::types::{EnhanceProtect, PolicyObject};
 use crate::validate;
 use effect::Effect;
 use enhance::Enhance;
@@ -127,8 +127,32 @@ fn understand<'a>(
         part.restricted = !rules.privileged;
         part.effect = enhance.effect;
         part.enhance = Some(enhance);
+    } else if let Some(rules) = &object.spec().policy.enhance_protect {
+        errors.extend(errors_out_of_force(object, rules, settings));
     }
     (profile, Some(part))
+}
+
+/// What is wrong with rules that the mode leaves out of force, for whatever enforcer they are: a change of the mode must
+/// not be what finds it.
+fn errors_out_of_force(
+    object: &PolicyObject,
+    rules: &EnhanceProtect,
+    settings: &Settings,
+) -> Vec<PolicyError> {
+    let mut findings = Findings::new(object.reference());
+    let enhance = Enhance::new(rules, Enforcers::NODE, settings, &mut findings);
+    let part = Part {
+        enforcers: Enforcers::NODE,
+        restricted: !rules.privileged,
+        effect: enhance.effect,
+        fixed: settings,
+        enhance: Some(enhance),
+        findings,
+    };
+    // The name is looked at elsewhere; the profile is thrown away.
+    let outcome = build(object.reference(), String::new(), vec![part], Vec::new());
+    outcome.err().unwrap_or_default()
 }
 
 /// The union of parts.

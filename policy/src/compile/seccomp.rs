@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 
 const FIELD: &str = "spec.policy.enhanceProtect.syscallRawRules";
 /// The kernel cuts errno values off here (MAX_ERRNO).
-const MAX_ERRNO: u32 = 4095;
+pub(crate) const MAX_ERRNO: u32 = 4095;
 const MASKED_EQ: &str = "SCMP_CMP_MASKED_EQ";
-const OPERATORS: [&str; 7] = [
+pub(crate) const OPERATORS: [&str; 7] = [
     "SCMP_CMP_NE",
     "SCMP_CMP_LT",
     "SCMP_CMP_LE",
@@ -24,9 +24,9 @@ const OPERATORS: [&str; 7] = [
     MASKED_EQ,
 ];
 /// Most raw rules: what a filter of the kernel's 4096 instructions can hold.
-const MAX_RAW_RULES: usize = 512;
+pub(crate) const MAX_RAW_RULES: usize = 512;
 /// What a rule may do. SCMP_ACT_NOTIFY needs a listener, which a policy has not.
-const ACTIONS: [&str; 7] = [
+pub(crate) const ACTIONS: [&str; 7] = [
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_KILL",

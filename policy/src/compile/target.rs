@@ -3,7 +3,7 @@
 use crate::error::Findings;
 
 /// Longest path of an executable, in bytes.
-const MAX_BYTES: usize = 1024;
+pub(crate) const MAX_BYTES: usize = 1024;
 
 /// Whether all are plain paths of executables; reports those that are not.
 pub(super) fn check(targets: &[String], field: &str, findings: &mut Findings) -> bool {

@@ -1,9 +1,10 @@
 //! Rules that may hold for single executables only.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One entry of `attackProtectionRules`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AttackProtectionRule {
     /// Names of built-in rules.
@@ -14,7 +15,7 @@ pub struct AttackProtectionRule {
 }
 
 /// One entry of `appArmorRawRules`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AppArmorRawRule {
     /// Rules in AppArmor's language; each ends with a comma.

@@ -1,10 +1,11 @@
 //! `bpfRawRules`.
 
 use super::selector::LabelSelector;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `spec.policy.enhanceProtect.bpfRawRules`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BpfRawRules {
     /// Path rules.
@@ -25,7 +26,7 @@ pub struct BpfRawRules {
 }
 
 /// A rule for paths.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileRule {
     /// `deny`, `audit`.
@@ -39,7 +40,7 @@ pub struct FileRule {
 }
 
 /// `bpfRawRules.network`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkRawRules {
     /// Which sockets may not be made.
@@ -51,7 +52,7 @@ pub struct NetworkRawRules {
 }
 
 /// A rule for socket(2). The lists are ANDed, the values of a list ORed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSocketRule {
     /// `deny`, `audit`.
@@ -69,7 +70,7 @@ pub struct NetworkSocketRule {
 }
 
 /// `bpfRawRules.network.egress`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkEgressRule {
     /// Addresses.
@@ -84,7 +85,7 @@ pub struct NetworkEgressRule {
 }
 
 /// Addresses and ports.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination {
     /// `deny`, `audit`.
@@ -102,7 +103,7 @@ pub struct Destination {
 }
 
 /// A port, or a range of ports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Port {
     /// First port, 1 to 65535.
@@ -113,7 +114,7 @@ pub struct Port {
 }
 
 /// Services, by name or by selector.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceTarget {
     /// `deny`, `audit`.
@@ -131,7 +132,7 @@ pub struct ServiceTarget {
 }
 
 /// Pods, by selector.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodTarget {
     /// `deny`, `audit`.
@@ -148,7 +149,7 @@ pub struct PodTarget {
 }
 
 /// `bpfRawRules.ptrace`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PtraceRule {
     /// `deny`, `audit`.
@@ -163,7 +164,7 @@ pub struct PtraceRule {
 }
 
 /// A rule for mount(2) and its relatives.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MountRule {
     /// `deny`, `audit`.

@@ -1,12 +1,13 @@
 //! Network proxy settings and rules.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::bpf::Port;
 
 /// `spec.policy.networkProxyConfig`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkProxyConfig {
     /// TLS interception.
@@ -27,7 +28,7 @@ pub struct NetworkProxyConfig {
 }
 
 /// `networkProxyConfig.mitm`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mitm {
     /// Domains whose TLS is opened.
@@ -38,7 +39,7 @@ pub struct Mitm {
 }
 
 /// Headers for one domain.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderMutation {
     /// One of `mitm.domains`.
@@ -48,7 +49,7 @@ pub struct HeaderMutation {
 }
 
 /// A header and where its value comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InjectedHeader {
     /// Header name.
@@ -62,7 +63,7 @@ pub struct InjectedHeader {
 }
 
 /// A key of a Secret.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {
     /// Name of the Secret.
@@ -72,7 +73,7 @@ pub struct SecretKeyRef {
 }
 
 /// `networkProxyRawRules` and `defenseInDepth.networkProxy`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkProxyRules {
     /// Egress rules.
@@ -81,7 +82,7 @@ pub struct NetworkProxyRules {
 }
 
 /// Egress rules of the proxy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProxyEgress {
     /// `allow` or `deny`.
@@ -95,7 +96,7 @@ pub struct ProxyEgress {
 }
 
 /// A rule for addresses and ports.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProxyL4Rule {
     /// `allow`, `deny`, `audit`.
@@ -116,7 +117,7 @@ pub struct ProxyL4Rule {
 }
 
 /// A rule for HTTP requests.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRule {
     /// `allow`, `deny`, `audit`.
@@ -131,7 +132,7 @@ pub struct HttpRule {
 }
 
 /// Which requests a rule holds for; the fields are ANDed, the values of a field ORed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpMatch {
     /// Exact names, `*.suffix`, or `*`.
@@ -149,7 +150,7 @@ pub struct HttpMatch {
 }
 
 /// How a path is compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PathMatch {
     /// The whole path.

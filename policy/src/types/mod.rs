@@ -21,6 +21,7 @@ pub use selector::{LabelSelector, SelectorOperator, SelectorRequirement};
 pub use syscall::{SyscallArg, SyscallRule};
 
 use crate::plan::PolicyRef;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -169,7 +170,7 @@ pub struct ObjectMeta {
 }
 
 /// `spec`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     /// Whom the policy selects.
@@ -182,7 +183,7 @@ pub struct PolicySpec {
 }
 
 /// `spec.target`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
     /// `Deployment`, `StatefulSet`, `DaemonSet` or `Pod`.
@@ -199,7 +200,7 @@ pub struct Target {
 }
 
 /// `spec.policy`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyBody {
     /// Names of enforcers written together in any order: `AppArmorBPFSeccomp`.
@@ -226,7 +227,7 @@ pub struct PolicyBody {
 }
 
 /// `spec.policy.enhanceProtect`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnhanceProtect {
     /// Built-in rules that make a container harder to break out of.
@@ -262,7 +263,7 @@ pub struct EnhanceProtect {
 }
 
 /// `spec.policy.modelingOptions`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelingOptions {
     /// Minutes.
@@ -270,7 +271,7 @@ pub struct ModelingOptions {
 }
 
 /// `spec.policy.defenseInDepth`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefenseInDepth {
     /// Where the AppArmor profile comes from.
@@ -288,7 +289,7 @@ pub struct DefenseInDepth {
 }
 
 /// `spec.policy.defenseInDepth.appArmor`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefenseInDepthAppArmor {
     /// `BehaviorModel` or `Custom`.
@@ -302,7 +303,7 @@ pub struct DefenseInDepthAppArmor {
 }
 
 /// `spec.policy.defenseInDepth.seccomp`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DefenseInDepthSeccomp {
     /// `BehaviorModel` or `Custom`.

@@ -1,9 +1,10 @@
 //! Seccomp rules as in the OCI runtime specification (config-linux.md, `linux.seccomp.syscalls`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A LinuxSyscall of the OCI runtime specification.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SyscallRule {
     /// Names of system calls.
@@ -19,7 +20,7 @@ pub struct SyscallRule {
 }
 
 /// A LinuxSeccompArg of the OCI runtime specification.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SyscallArg {
     /// Argument number, 0 to 5.

@@ -13,6 +13,17 @@ use crate::matching::{KIND_POD, TARGET_KINDS};
 use crate::types::{LabelSelector, PolicyObject, SelectorOperator};
 use names::{is_dns_label, is_dns_subdomain, is_label_key, is_label_value, is_timestamp};
 
+/// Every mode.
+pub(crate) const MODES: [&str; 5] = [
+    "AlwaysAllow",
+    "RuntimeDefault",
+    "EnhanceProtect",
+    "BehaviorModeling",
+    "DefenseInDepth",
+];
+/// Most requirements of one label selector.
+pub(crate) const MAX_REQUIREMENTS: usize = 64;
+
 /// Said wherever the proxy is asked for.
 pub(crate) const NO_NETWORK_PROXY: &str =
     "NetworkProxy is not supported by this version; use BPF egress rules, or remove it";
@@ -149,6 +160,16 @@ fn check_selector(selector: &LabelSelector, field: &str, findings: &mut Findings
         check_key(key, &field, findings);
         check_value(value, &field, findings);
     }
+    if selector.match_expressions.len() > MAX_REQUIREMENTS {
+        findings.add(
+            format!("{field}.matchExpressions"),
+            format!(
+                "{} requirements; a selector has at most {MAX_REQUIREMENTS}: list values in one",
+                selector.match_expressions.len()
+            ),
+        );
+        return;
+    }
     for (index, requirement) in selector.match_expressions.iter().enumerate() {
         if findings.is_full() {
             break;
@@ -224,13 +245,6 @@ pub(crate) fn enforcers(object: &PolicyObject, findings: &mut Findings) -> Optio
 /// The mode, unless there is an error about it.
 pub(crate) fn mode(object: &PolicyObject, findings: &mut Findings) -> Option<Mode> {
     const FIELD: &str = "spec.policy.mode";
-    const KNOWN: [&str; 5] = [
-        "AlwaysAllow",
-        "RuntimeDefault",
-        "EnhanceProtect",
-        "BehaviorModeling",
-        "DefenseInDepth",
-    ];
     let policy = &object.spec().policy;
     match policy.mode.as_str() {
         "AlwaysAllow" => Some(Mode::AlwaysAllow),
@@ -255,7 +269,7 @@ pub(crate) fn mode(object: &PolicyObject, findings: &mut Findings) -> Option<Mod
                 FIELD,
                 format!(
                     "`{other}` is no mode{}; write AlwaysAllow, RuntimeDefault or EnhanceProtect",
-                    suggestion(other, KNOWN)
+                    suggestion(other, MODES)
                 ),
             );
             None

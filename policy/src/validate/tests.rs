@@ -4,66 +4,7 @@ use crate::compile::{Settings, compile};
 use crate::document;
 
 /// Lines of a file that is right, to put one thing wrong.
-const GOOD: &str = "\
-apiVersion: crd.varmor.org/v1beta1
-kind: VarmorPolicy
-metadata:
-  name: web
-  namespace: demo
-spec:
-  target:
-    kind: Pod
-    selector:
-      matchLabels:
-        app: web
-  policy:
-    enforcer: AppArmorBPFSeccomp
-    mode: EnhanceProtect
-    enhanceProtect:
-      hardeningRules:
-      - disallow-mount
-      - disallow-create-user-ns
-      attackProtectionRules:
-      - rules: [disable-write-etc]
-      - rules: [mitigate-sa-leak]
-        targets: [/bin/sh]
-      appArmorRawRules:
-      - rules: |
-          deny /a r,
-          deny /b w,
-      bpfRawRules:
-        files:
-        - pattern: /etc/shadow
-          permissions: [read]
-          qualifiers: [deny]
-        network:
-          sockets:
-          - domains: [inet]
-            types: [raw]
-            qualifiers: [audit]
-          egress:
-            toDestinations:
-            - ip: 10.0.0.1
-              ports:
-              - port: 443
-                endPort: 444
-              qualifiers: [deny]
-        ptrace:
-          permissions: [trace]
-          qualifiers: [deny]
-        mounts:
-        - sourcePattern: '**'
-          fstype: '*'
-          flags: [umount]
-          qualifiers: [deny]
-      syscallRawRules:
-      - names: [mount]
-        action: SCMP_ACT_ERRNO
-        args:
-        - index: 0
-          value: 1
-          op: SCMP_CMP_EQ
-";
+const GOOD: &str = include_str!("good.yaml");
 
 fn errors(yaml: &str) -> Vec<String> {
     document::check(yaml, |object| compile(object, &Settings::default()))

@@ -11,8 +11,10 @@ use crate::types::{Destination, NetworkEgressRule, Port};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Most rules of one profile; the table's size is what limits it.
-const MAX_DESTINATIONS: usize = 16_384;
+/// Most rules of one policy. The API server bounds what checking all their ports may cost, so both numbers are bounded.
+pub(crate) const MAX_DESTINATIONS: usize = 10_240;
+/// Most entries in the list of ports of one rule.
+pub(crate) const MAX_PORTS: usize = 96;
 /// The prefix of IPv4 addresses in the table.
 const MAPPED: Block = Block {
     address: 0xffff_0000_0000,
@@ -165,6 +167,16 @@ fn literal(text: &str) -> IpAddr {
 fn ports(ports: &[Port], field: &str, findings: &mut Findings) -> Vec<(u16, u16)> {
     if ports.is_empty() {
         return vec![(0, u16::MAX)];
+    }
+    if ports.len() > MAX_PORTS {
+        findings.add(
+            format!("{field}.ports"),
+            format!(
+                "{} entries; a rule has at most {MAX_PORTS}: write ranges with endPort, or a second rule",
+                ports.len()
+            ),
+        );
+        return Vec::new();
     }
     let mut ranges = Vec::new();
     for (index, Port { port, end_port }) in ports.iter().enumerate() {

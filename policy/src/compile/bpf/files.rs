@@ -8,7 +8,10 @@ use crate::pattern::Pattern;
 use crate::plan::automaton::{PERM_APPEND, PERM_EXEC, PERM_READ, PERM_WRITE, PathVerdict};
 use crate::types::FileRule;
 
-const NAMES: [&str; 5] = ["all", "read", "write", "append", "exec"];
+/// Every permission, and its short form.
+pub(crate) const PERMISSIONS: &[&str] = &[
+    "all", "read", "write", "append", "exec", "*", "r", "w", "a", "x",
+];
 
 pub(super) fn add(
     rules: &[FileRule],
@@ -64,7 +67,7 @@ fn permissions(names: &[String], field: &str, findings: &mut Findings) -> u16 {
                     format!("{field}.permissions[{index}]"),
                     format!(
                         "`{name}` is no permission{}; write all, read, write, append or exec (or `*`, r, w, a, x)",
-                        suggestion(other, NAMES)
+                        suggestion(other, PERMISSIONS[..5].iter().copied())
                     ),
                 );
                 0

@@ -2,10 +2,10 @@
 
 mod base;
 mod children;
-mod egress;
-mod files;
-mod mounts;
-mod ptrace;
+pub(crate) mod egress;
+pub(crate) mod files;
+pub(crate) mod mounts;
+pub(crate) mod ptrace;
 pub(crate) mod sockets;
 
 use super::effect::Effect;

@@ -11,7 +11,7 @@ use crate::types::MountRule;
 
 /// What a flag's name looks at.
 #[derive(Clone, Copy)]
-enum Flag {
+pub(crate) enum Flag {
     /// Bits, any of which is set.
     Set(u32),
     /// A bit that is clear.
@@ -25,7 +25,7 @@ const UNTYPED: u32 = BIND | MOVE | REMOUNT | UNBINDABLE | PRIVATE | SLAVE | SHAR
 const MAX_FSTYPE_BYTES: usize = 15;
 
 /// mount(2) flags (include/uapi/linux/mount.h) by vArmor's names.
-const FLAGS: &[(&str, Flag)] = &[
+pub(crate) const FLAGS: &[(&str, Flag)] = &[
     ("ro", Set(1)),
     ("r", Set(1)),
     ("read-only", Set(1)),

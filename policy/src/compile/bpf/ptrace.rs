@@ -5,6 +5,9 @@ use crate::error::{Findings, suggestion};
 use crate::plan::bpf::{PTRACE_READ, PTRACE_READBY, PTRACE_TRACE, PTRACE_TRACEBY, Ptrace};
 use crate::types::PtraceRule;
 
+/// Every permission.
+pub(crate) const PERMISSIONS: &[&str] = &["all", "trace", "read", "traceby", "readby", "*"];
+
 pub(super) fn add(rule: &PtraceRule, field: &str, ptrace: &mut Ptrace, findings: &mut Findings) {
     let mut permissions = 0;
     for (index, name) in rule.permissions.iter().enumerate() {
@@ -22,7 +25,7 @@ pub(super) fn add(rule: &PtraceRule, field: &str, ptrace: &mut Ptrace, findings:
                     format!("{field}.permissions[{index}]"),
                     format!(
                         "`{name}` is no ptrace permission{}; write all, trace, read, traceby or readby",
-                        suggestion(other, ["all", "trace", "read", "traceby", "readby"])
+                        suggestion(other, PERMISSIONS.iter().copied())
                     ),
                 );
                 0

@@ -53,7 +53,7 @@ pub(crate) const FAMILIES: &[(&str, u8)] = &[
     ("mctp", 45),
 ];
 /// Socket types (include/linux/net.h).
-const TYPES: &[(&str, u8)] = &[
+pub(crate) const TYPES: &[(&str, u8)] = &[
     ("stream", 1),
     ("dgram", 2),
     ("raw", 3),
@@ -70,6 +70,8 @@ pub(crate) const PROTOCOLS: &[(&str, u64)] = &[
 ];
 /// The families whose protocol numbers are IP's.
 const INTERNET: [u8; 2] = [2, 10];
+/// Most rules of one policy; more than there are families, types and protocols to combine.
+pub(crate) const MAX_RULES: usize = 1024;
 /// Length of the table: a family without a rule has an empty entry.
 const TABLE: usize = 64;
 
@@ -83,6 +85,16 @@ impl SocketRules {
         field: &str,
         findings: &mut Findings,
     ) {
+        if rules.len() > MAX_RULES {
+            findings.add(
+                field,
+                format!(
+                    "{} rules; at most {MAX_RULES} fit: list several domains or types in one",
+                    rules.len()
+                ),
+            );
+            return;
+        }
         for (index, rule) in rules.iter().enumerate() {
             if findings.is_full() {
                 break;

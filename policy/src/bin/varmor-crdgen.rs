@@ -1,0 +1,16 @@
+//! Writes the CustomResourceDefinitions of the policies into a directory (deploy/crds).
+
+use std::path::PathBuf;
+
+fn main() -> std::io::Result<()> {
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("usage: varmor-crdgen DIRECTORY");
+        std::process::exit(2);
+    };
+    std::fs::create_dir_all(&directory)?;
+    for file in varmor_policy::schema::crds() {
+        std::fs::write(directory.join(&file.name), &file.yaml)?;
+        println!("{}", directory.join(&file.name).display());
+    }
+    Ok(())
+}
