@@ -8,6 +8,7 @@ pub mod compile;
 pub mod document;
 pub mod enforcer;
 pub mod error;
+pub mod explain;
 pub mod index;
 pub mod matching;
 pub mod mount_flags;

@@ -14,8 +14,10 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod verdict;
 
 pub use default_profile::runtime_default;
+pub use verdict::{Strictness, verdict};
 
 use crate::plan::Seccomp;
 use crate::types::SyscallRule;

@@ -20,7 +20,8 @@ pub(crate) enum Flag {
 use Flag::{Clear, Set};
 
 /// Operations that have no file system type.
-const UNTYPED: u32 = BIND | MOVE | REMOUNT | UNBINDABLE | PRIVATE | SLAVE | SHARED | MOUNT_UMOUNT;
+pub(crate) const UNTYPED: u32 =
+    BIND | MOVE | REMOUNT | UNBINDABLE | PRIVATE | SLAVE | SHARED | MOUNT_UMOUNT;
 /// Longest file system type that is compared, in bytes.
 const MAX_FSTYPE_BYTES: usize = 15;
 
@@ -76,6 +77,23 @@ pub(crate) const FLAGS: &[(&str, Flag)] = &[
     ("nostrictatime", Clear(1 << 24)),
     ("umount", Set(MOUNT_UMOUNT)),
 ];
+
+/// The flags that mount(2) gets for names joined by commas, those for clear flags left out.
+///
+/// # Errors
+/// The word that is no flag.
+pub(crate) fn bits(names: &str) -> Result<u32, &str> {
+    let mut flags = 0;
+    for name in names.split(',') {
+        let lower = name.to_ascii_lowercase();
+        match FLAGS.iter().find(|(other, _)| *other == lower) {
+            Some((_, Set(bits))) => flags |= bits,
+            Some((_, Clear(_))) => {}
+            None => return Err(name),
+        }
+    }
+    Ok(flags)
+}
 
 pub(super) fn add(
     rules: &[MountRule],

@@ -4,7 +4,7 @@ use super::RawRuleError;
 
 /// A word of a rule, as it is written out again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// Anything without blanks outside quotes.
     Plain(String),
     /// The text between double quotes.

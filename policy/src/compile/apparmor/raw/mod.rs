@@ -9,7 +9,8 @@ mod grammar;
 mod lexer;
 mod words;
 
-use lexer::{Lexer, Word};
+use lexer::Lexer;
+pub(crate) use lexer::Word;
 
 /// Longest text of one entry in bytes.
 pub const MAX_TEXT_BYTES: usize = 64 << 10;
@@ -50,6 +51,13 @@ pub fn parse(text: &str) -> Result<Vec<String>, RawRuleError> {
         });
     }
     Ok(rules)
+}
+
+/// The words of one rule with its comma; `None` when it is not one rule.
+pub(crate) fn words(rule: &str) -> Option<Vec<Word>> {
+    let mut statements = Lexer::new(rule).statements().ok()?;
+    let statement = statements.pop()?;
+    statements.is_empty().then_some(statement.words)
 }
 
 fn render(words: &[Word]) -> String {
