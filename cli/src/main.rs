@@ -1,7 +1,10 @@
 //! `varmorctl`: checks policies, and shows what they compile to and what they say of an action.
 
 mod args;
+mod explain;
 mod input;
+mod load;
+mod render;
 mod validate;
 
 use args::{Arguments, Command};
@@ -25,6 +28,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let out = &mut std::io::stdout().lock();
     match arguments.command {
         Command::Validate(validate) => validate::run(&validate, arguments.output, out),
+        Command::Render(render) => {
+            render::run(&render, arguments.output, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain(explain) => {
+            explain::run(&explain, arguments.output, out)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "varmorctl", &mut script);

@@ -3,7 +3,7 @@
 pub mod apparmor;
 pub(crate) mod bpf;
 mod compose;
-mod effect;
+pub(crate) mod effect;
 mod enhance;
 pub mod profile_name;
 pub(crate) mod seccomp;

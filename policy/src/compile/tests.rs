@@ -275,6 +275,25 @@ fn what_is_wrong_with_an_object_is_said() {
 }
 
 #[test]
+fn rules_out_of_force_are_checked_and_not_loaded() {
+    let with = |enforcer: &str, rules: &str| {
+        let spec = format!(
+            "{TARGET}, policy: {{enforcer: {enforcer}, mode: RuntimeDefault, enhanceProtect: {{{rules}}}}}"
+        );
+        compiled("VarmorPolicy", "name: p, namespace: demo", &spec)
+    };
+    let plain = with("AppArmor", "").expect("compiles");
+    // Rules for other enforcers may wait, too.
+    let waiting = "hardeningRules: [disallow-umount], bpfRawRules: {ptrace: {permissions: [all], qualifiers: [deny]}}";
+    assert_eq!(with("AppArmor", waiting), Ok(plain));
+    let errors = with("AppArmor", "hardeningRules: [disallow-umont]").expect_err("refused");
+    assert!(
+        errors[0].contains("did you mean `disallow-umount`?"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn the_cluster_namespace_is_checked_too() {
     let object = object(
         "VarmorClusterPolicy",

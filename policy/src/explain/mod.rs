@@ -6,6 +6,8 @@
 mod action;
 mod apparmor;
 mod bpf;
+pub mod listing;
+pub mod names;
 mod parts;
 mod seccomp;
 #[cfg(test)]
@@ -14,9 +16,9 @@ mod tests;
 pub use action::{Action, ActionError, Change, Protocol};
 
 use crate::PolicyError;
-use crate::compile::{Settings, compile};
+use crate::compile::{Settings, compile, compile_composed};
 use crate::enforcer::{Enforcer, Enforcers};
-use crate::plan::EnforcementPlan;
+use crate::plan::{EnforcementPlan, PolicyRef};
 use crate::types::PolicyObject;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -136,6 +138,8 @@ impl Verdict {
 /// A rule that makes a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
+    /// The policy.
+    pub policy: PolicyRef,
     /// The policy's field.
     pub field: String,
     /// The rule's name or pattern; may be empty.
@@ -155,19 +159,20 @@ pub struct Judgement {
     pub causes: Vec<Cause>,
 }
 
-/// What each of the enforcers says of an action.
+/// What each of the enforcers says of an action, under the policies that hold together for a container, in order of
+/// precedence; at least one.
 ///
-/// `enforcers` are those that hold for the container: annotations may have taken some of the policy's away.
+/// `enforcers` are those that hold for the container: annotations may have taken some of the policies' away.
 ///
 /// # Errors
-/// Those of [`compile`].
+/// Those of [`compile_composed`].
 pub fn explain(
-    object: &PolicyObject,
+    members: &[&PolicyObject],
     enforcers: Enforcers,
     settings: &Settings,
     question: &Question<'_>,
 ) -> Result<Vec<Judgement>, Vec<PolicyError>> {
-    let plan = compile(object, settings)?;
+    let plan = compile_composed(members, settings)?;
     let mut judgements: Vec<Judgement> = enforcers
         .iter()
         .filter_map(|enforcer| {
@@ -183,7 +188,10 @@ pub fn explain(
         .iter()
         .any(|judgement| judgement.verdict.says_something())
     {
-        find_causes(object, settings, question, &mut judgements);
+        for member in members {
+            find_causes(member, settings, question, &mut judgements);
+        }
+        note_own_refusals(&mut judgements);
     }
     Ok(judgements)
 }
@@ -216,6 +224,7 @@ fn find_causes(
             };
             if decides {
                 judgement.causes.push(Cause {
+                    policy: object.reference(),
                     field: part.field.clone(),
                     rule: part.rule.clone(),
                     loaded,
@@ -223,6 +232,10 @@ fn find_causes(
             }
         }
     }
+}
+
+/// Says whose a refusal is that no rule makes.
+fn note_own_refusals(judgements: &mut [Judgement]) {
     for judgement in judgements {
         if judgement.causes.is_empty() && judgement.verdict.is_refused() {
             let note = "the container's own seccomp filter refuses it, not the policy";

@@ -1,6 +1,6 @@
 //! A policy taken apart: one policy for each of its rules, to ask each of them what it says.
 //!
-//! Rules of one policy only add to each other (what one refuses no other allows again), so the rules that say something
+//! Rules of one policy, and those of several that hold together, only add to each other (what one refuses no other allows again), so the rules that say something
 //! by themselves are those that say it together.
 
 use crate::types::{

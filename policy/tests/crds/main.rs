@@ -34,6 +34,7 @@ fn validator_of(schema: &Value) -> Validator {
 
 /// What the API server would refuse an object for, by schema and by rules.
 fn schema_errors(object: &Value) -> Vec<String> {
+    let object = &without_nulls(object);
     let errors: Vec<String> = VALIDATOR
         .iter_errors(object)
         .map(|error| format!("{}: {error}", error.instance_path()))
@@ -43,6 +44,19 @@ fn schema_errors(object: &Value) -> Vec<String> {
         cel::broken(&SCHEMA, object, None)
     } else {
         errors
+    }
+}
+
+/// Fields that are null count as not there, for the API server and for serde.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(list) => list.iter().map(without_nulls).collect(),
+        other => other.clone(),
     }
 }
 

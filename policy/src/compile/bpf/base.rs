@@ -14,7 +14,7 @@ const CHANGE: u16 = WRITE | PERM_EXEC;
 /// AppArmor's `rwklx`.
 const ALL: u16 = CHANGE | PERM_READ;
 
-pub(super) const RUNTIME_DEFAULT: &[BpfPart] = &[
+pub(crate) const RUNTIME_DEFAULT: &[BpfPart] = &[
     // Files directly in /proc.
     BpfPart::Path("/proc/*", WRITE),
     // Directories of /proc but those of processes and sys.

@@ -49,7 +49,7 @@ pub(super) fn add(
     }
 }
 
-fn permissions(names: &[String], field: &str, findings: &mut Findings) -> u16 {
+pub(crate) fn permissions(names: &[String], field: &str, findings: &mut Findings) -> u16 {
     let mut mask = 0;
     for (index, name) in names.iter().enumerate() {
         if findings.is_full() {

@@ -1,6 +1,6 @@
 //! The BPF part of a plan.
 
-mod base;
+pub(crate) mod base;
 mod children;
 pub(crate) mod egress;
 pub(crate) mod files;

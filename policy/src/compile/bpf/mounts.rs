@@ -155,7 +155,7 @@ fn fstype(
     Some(text.to_owned())
 }
 
-fn flags(names: &[String], field: &str, findings: &mut Findings) -> (u32, u32) {
+pub(crate) fn flags(names: &[String], field: &str, findings: &mut Findings) -> (u32, u32) {
     let (mut set, mut clear) = (0, 0);
     for (index, name) in names.iter().enumerate() {
         if findings.is_full() {

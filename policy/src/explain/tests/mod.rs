@@ -1,5 +1,7 @@
 //! Verdicts of whole policies.
 
+mod built_in;
+
 use super::{Action, Decision, Judgement, Question, explain};
 use crate::PolicyObject;
 use crate::compile::Settings;
@@ -19,7 +21,7 @@ fn policy(enforcer: &str, mode: &str, enhance: &str) -> PolicyObject {
 
 fn ask(object: &PolicyObject, question: &Question<'_>) -> Vec<Judgement> {
     let enforcers = Enforcers::parse(&object.spec().policy.enforcer).expect("enforcers");
-    explain(object, enforcers, &Settings::default(), question)
+    explain(&[object], enforcers, &Settings::default(), question)
         .unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
@@ -440,4 +442,44 @@ fn the_own_filter_counts() {
         };
         assert_eq!(said(&ask(&object, &asked)), expected, "{action}");
     }
+}
+
+#[test]
+fn policies_that_hold_together() {
+    let one = policy(
+        "BPF",
+        "EnhanceProtect",
+        "{privileged: true, attackProtectionRules: [{rules: [disable-write-etc]}]}",
+    );
+    let other = policy(
+        "Seccomp",
+        "EnhanceProtect",
+        "{privileged: true, hardeningRules: [disallow-create-user-ns]}",
+    );
+    let action: Action = "userns".parse().expect("an action");
+    let enforcers = Enforcers::parse("BPFSeccomp").expect("enforcers");
+    let judgements = explain(
+        &[&one, &other],
+        enforcers,
+        &Settings::default(),
+        &question(&action),
+    )
+    .expect("compiles");
+    // The rule is not one of the member's that has BPF.
+    assert_eq!(
+        said(&judgements),
+        "BPF allowed; Seccomp refused (hardeningRules[0])"
+    );
+    let action: Action = "mkdir:/etc/a".parse().expect("an action");
+    let judgements = explain(
+        &[&one, &other],
+        enforcers,
+        &Settings::default(),
+        &question(&action),
+    )
+    .expect("compiles");
+    assert_eq!(
+        said(&judgements),
+        "BPF refused (attackProtectionRules[0].rules[0]); Seccomp allowed"
+    );
 }
