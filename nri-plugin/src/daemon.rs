@@ -10,6 +10,7 @@ use containerd_nri::{Backoff, Identity, run_with_reconnect};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use varmor_node_state::{Layout, NodeState};
+use varmor_policy::PolicyError;
 use varmor_policy::compile::Settings as CompileSettings;
 use varmor_policy::matching::OptIn;
 
@@ -145,21 +146,33 @@ fn compiler(config: &Config) -> Arc<Compiler> {
     Arc::new(
         move |objects: &[&varmor_policy::PolicyObject], name: Option<&str>| {
             for object in objects {
-                varmor_policy::validate::for_node(object).map_err(|errors| store::join(&errors))?;
+                varmor_policy::validate::for_node(object)?;
             }
             // Disks come and go: each compilation sees those of its time.
             let settings = CompileSettings {
                 disk_devices: disks::read(Path::new(PARTITIONS))
-                    .map_err(|error| format!("{PARTITIONS}: {error}"))?,
+                    .map_err(|error| vec![no_disks(objects, &error)])?,
                 ..settings.clone()
             };
-            let plan = match name {
+            match name {
                 Some(name) => varmor_policy::compile::compile_as(name, objects, &settings),
                 None => varmor_policy::compile::compile_composed(objects, &settings),
-            };
-            plan.map_err(|errors| store::join(&errors))
+            }
         },
     )
+}
+
+/// The node's own failure, said of the policy that it keeps from being compiled.
+fn no_disks(objects: &[&varmor_policy::PolicyObject], error: &std::io::Error) -> PolicyError {
+    PolicyError {
+        object: objects
+            .first()
+            .map(|object| object.reference())
+            .unwrap_or_default(),
+        field: "spec.policy".to_owned(),
+        text_line: None,
+        message: format!("the node's disks cannot be told: {PARTITIONS}: {error}"),
+    }
 }
 
 /// The hook's options, where they are not its defaults.

@@ -8,13 +8,14 @@ pub use profile::{Profile, title};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use varmor_policy::PolicyObject;
 use varmor_policy::plan::{EnforcementPlan, PolicyRef};
+use varmor_policy::{PolicyError, PolicyObject};
 
 /// Turns a policy, or several that hold together, into what the enforcers load; under the usual name when none is given.
-/// The error is for the policies' authors.
-pub type Compiler =
-    dyn Fn(&[&PolicyObject], Option<&str>) -> Result<EnforcementPlan, String> + Send + Sync;
+/// The errors are for the policies' authors.
+pub type Compiler = dyn Fn(&[&PolicyObject], Option<&str>) -> Result<EnforcementPlan, Vec<PolicyError>>
+    + Send
+    + Sync;
 
 /// A policy that was understood.
 #[derive(Debug)]
@@ -32,7 +33,11 @@ pub struct Policy {
 impl Policy {
     /// Compiles an object.
     pub fn new(object: PolicyObject, compiler: &Compiler) -> Result<Self, String> {
-        let plan = compiler(&[&object], None)?;
+        let plan = compiler(&[&object], None).map_err(|errors| join(&errors))?;
+        Self::compiled(object, plan)
+    }
+
+    fn compiled(object: PolicyObject, plan: EnforcementPlan) -> Result<Self, String> {
         let text = serde_json::to_vec(&object).map_err(|error| error.to_string())?;
         let digest = crate::policies_dir::digest(&text);
         let object = Arc::new(object);
@@ -52,22 +57,13 @@ impl Policy {
 /// Reads the text of a policy file.
 ///
 /// # Errors
-/// Every error of every object, in one text: a file is taken whole or not at all.
+/// Every error of every object, with their lines, in one text: a file is taken whole or not at all.
 pub fn read(text: &str, compiler: &Compiler) -> Result<Vec<Arc<Policy>>, String> {
-    let objects = varmor_policy::parse(text).map_err(|errors| join(&errors))?;
-    let mut policies = Vec::new();
-    let mut errors = Vec::new();
-    for object in objects {
-        match Policy::new(object, compiler) {
-            Ok(policy) => policies.push(Arc::new(policy)),
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() {
-        Ok(policies)
-    } else {
-        Err(errors.join("; "))
-    }
+    varmor_policy::document::check(text, |object| compiler(&[object], None))
+        .map_err(|errors| join(&errors))?
+        .into_iter()
+        .map(|(object, plan)| Policy::compiled(object, plan).map(Arc::new))
+        .collect()
 }
 
 /// Errors as one sentence.
@@ -182,11 +178,16 @@ pub mod tests {
     pub fn compiler(
         objects: &[&PolicyObject],
         name: Option<&str>,
-    ) -> Result<EnforcementPlan, String> {
+    ) -> Result<EnforcementPlan, Vec<PolicyError>> {
         let references: Vec<PolicyRef> = objects.iter().map(|object| object.reference()).collect();
         for policy in &references {
             if policy.name == "broken" || (policy.name == "poison" && objects.len() > 1) {
-                return Err(format!("{policy}: spec: broken"));
+                return Err(vec![PolicyError {
+                    object: policy.clone(),
+                    field: "spec".to_owned(),
+                    text_line: None,
+                    message: "broken".to_owned(),
+                }]);
             }
         }
         let policy = references[0].clone();
@@ -223,7 +224,10 @@ pub mod tests {
             2
         );
         let error = read(&text(&[("a", "BPF"), ("broken", "BPF")]), &compiler).unwrap_err();
-        assert_eq!(error, "VarmorPolicy demo/broken: spec: broken");
+        assert_eq!(
+            error,
+            "line 10, column 1: VarmorPolicy demo/broken: spec: broken"
+        );
         assert!(read("kind: [", &compiler).is_err());
     }
 

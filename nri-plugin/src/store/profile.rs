@@ -95,7 +95,7 @@ impl Profile {
             None => {
                 let objects: Vec<&PolicyObject> = self.objects.iter().map(|one| &**one).collect();
                 let name = self.is_composed().then_some(self.name.as_str());
-                compiler(&objects, name)
+                compiler(&objects, name).map_err(|errors| super::join(&errors))
             }
         }
     }
