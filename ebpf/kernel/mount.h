@@ -326,6 +326,7 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 		return -EACCES;
 	struct dentry *dentry = from->dentry;
 	struct vfsmount *mount = from->mnt;
+	*(volatile u64 *)&s->owner = new_owner();
 	*(volatile u64 *)&s->dentry = (u64)dentry;
 	*(volatile u64 *)&s->mount = (u64)mount;
 	if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) == PATH_OK)
