@@ -91,6 +91,10 @@ impl Action {
 pub struct State {
     /// Descriptors that actions made, in order. They stay open until the process ends.
     descriptors: Vec<i32>,
+    /// The process that `child` made last.
+    child: Option<i32>,
+    /// The shared memory that `shm-of` made last.
+    shared_memory: Option<i32>,
 }
 
 /// A file as an `*at` call names it: a directory's descriptor and a path.
@@ -105,6 +109,41 @@ impl State {
     /// Remembers a descriptor that an action made.
     pub fn keep(&mut self, descriptor: i64) {
         self.descriptors.push(descriptor as i32);
+    }
+
+    /// Remembers a process that an action made and that goes on beside the chain.
+    pub fn keep_child(&mut self, pid: i32) {
+        self.child = Some(pid);
+    }
+
+    /// A process id, or `child` for the process that the chain made.
+    pub fn pid(&self, word: &str) -> Result<u64, Failure> {
+        if word != "child" {
+            return number(word);
+        }
+        let child = self.child.ok_or_else(|| {
+            Failure::Usage("child: no action before this one made a process".into())
+        })?;
+        Ok(child as u64)
+    }
+
+    /// A path as a C string; `/proc/child` is the process that the chain made.
+    pub fn path(&self, word: &str) -> Result<CString, Failure> {
+        match word.strip_prefix("/proc/child") {
+            Some(rest) => string(&format!("/proc/{}{rest}", self.pid("child")?)),
+            None => string(word),
+        }
+    }
+
+    /// Remembers a segment of shared memory that an action made.
+    pub fn keep_shared_memory(&mut self, id: i32) {
+        self.shared_memory = Some(id);
+    }
+
+    /// The segment of shared memory that an action before made.
+    pub fn shared_memory(&self) -> Result<i32, Failure> {
+        self.shared_memory
+            .ok_or_else(|| Failure::Usage("no action before this one made shared memory".into()))
     }
 
     /// `@` is the newest descriptor, `@0` the first that the chain made; a plain number is a descriptor of the process.
@@ -134,7 +173,7 @@ impl State {
         if !word.starts_with('@') {
             return Ok(At {
                 fd: libc::AT_FDCWD,
-                path: string(word)?,
+                path: self.path(word)?,
             });
         }
         let (descriptor, path) = word.split_once('/').unwrap_or((word, ""));
@@ -240,8 +279,10 @@ fn in_thread(rest: &[(&'static Action, Vec<String>)], state: &mut State) -> Verd
 /// The list of actions.
 pub fn usage() -> String {
     let mut text = String::from(
-        "usage: probe ACTION [ARGUMENT...] [then ACTION [ARGUMENT...]]...\n\n\
+        "usage: probe ACTION [ARGUMENT...] [then ACTION [ARGUMENT...]]...\n       \
+         probe serve REQUESTS ANSWERS\n\n\
          A PATH may be @/PATH, relative to the newest descriptor of the chain (@0/PATH: to the first), or @ for its own file.\n\
+         A PID may be `child`, the process that the chain made; /proc/child is its directory.\n\
          An ADDRESS is 192.0.2.1:53, [2001:db8::1]:53, or 192.0.2.1 (port 9). FLAGS are words with commas between; - is none.\n\
          Exit status: 0 OK, 1 the last action failed, 2 usage, 3 an earlier action failed.\n\n",
     );

@@ -12,6 +12,7 @@ mod actions;
 mod chain;
 mod errno;
 mod flags;
+mod serve;
 mod sys;
 
 use std::process::ExitCode;
@@ -28,28 +29,50 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         };
     }
-    let verdict = match chain::Chain::parse(&arguments) {
+    if let [command, requests, answers] = &arguments[..]
+        && command == "serve"
+    {
+        let error = serve::serve(requests.as_ref(), answers.as_ref());
+        eprintln!("probe: serve: {error}");
+        return ExitCode::from(2);
+    }
+    let outcome = trial(&arguments);
+    print!("{}", outcome.output);
+    eprint!("{}", outcome.error);
+    ExitCode::from(outcome.status)
+}
+
+/// What a chain leaves behind.
+struct Outcome {
+    /// See the module.
+    status: u8,
+    output: String,
+    error: String,
+}
+
+/// Makes a chain.
+fn trial(words: &[String]) -> Outcome {
+    let verdict = match chain::Chain::parse(words) {
         Ok(chain) => chain.run(),
         Err(text) => Verdict::Usage(text),
     };
-    match verdict {
-        Verdict::Success => {
-            println!("OK");
-            ExitCode::SUCCESS
-        }
-        Verdict::Refused { action, errno } => {
-            println!("ERRNO {}: {}", errno.name(), errno.text());
-            eprintln!("probe: {action}: {}", errno.text());
-            ExitCode::FAILURE
-        }
-        Verdict::Usage(text) => {
-            eprintln!("probe: {text}");
-            ExitCode::from(2)
-        }
-        Verdict::Setup { action, errno } => {
-            println!("SETUP {}", errno.name());
-            eprintln!("probe: preparation failed: {action}: {}", errno.name());
-            ExitCode::from(3)
-        }
+    let (status, output, error) = match verdict {
+        Verdict::Success => (0, "OK\n".into(), String::new()),
+        Verdict::Refused { action, errno } => (
+            1,
+            format!("ERRNO {}: {}\n", errno.name(), errno.text()),
+            format!("probe: {action}: {}\n", errno.text()),
+        ),
+        Verdict::Usage(text) => (2, String::new(), format!("probe: {text}\n")),
+        Verdict::Setup { action, errno } => (
+            3,
+            format!("SETUP {}\n", errno.name()),
+            format!("probe: preparation failed: {action}: {}\n", errno.name()),
+        ),
+    };
+    Outcome {
+        status,
+        output,
+        error,
     }
 }

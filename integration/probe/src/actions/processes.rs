@@ -1,6 +1,6 @@
 //! Processes: children and threads, namespaces, and reaching into other processes.
 
-use crate::chain::{Action, Failure, Preparation, State, number, string};
+use crate::chain::{Action, Failure, Preparation, State, number};
 use crate::errno::Errno;
 use crate::flags;
 use crate::sys::sys;
@@ -11,6 +11,11 @@ pub const ACTIONS: &[Action] = &[
         name: "fork",
         arguments: "",
         run: fork,
+    },
+    Action {
+        name: "child",
+        arguments: "UID [NAMESPACES]",
+        run: child,
     },
     // The chain itself runs what follows in a new thread.
     Action {
@@ -140,6 +145,41 @@ fn fork(_: &mut State, _: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A process that does nothing, with this user id and in new namespaces when some are named. It ends with the chain.
+fn child(state: &mut State, words: &[String]) -> Result<(), Failure> {
+    let uid = number(&words[0])?;
+    let namespaces = flags::parse(flags::CLONE, words.get(1).map_or("", String::as_str))?;
+    let mut ready = [0u8; 8];
+    sys!(SYS_pipe2, &mut ready[..], 0).prepared()?;
+    let end = |at: usize| i32::from_ne_bytes(ready[at..at + 4].try_into().expect("four bytes"));
+    let pid = sys!(SYS_clone, libc::SIGCHLD, 0, 0, 0, 0).prepared()?;
+    if pid == 0 {
+        let prepared = (|| {
+            if namespaces != 0 {
+                sys!(SYS_unshare, namespaces)?;
+            }
+            if uid != 0 {
+                sys!(SYS_setresgid, uid, uid, uid)?;
+                sys!(SYS_setresuid, uid, uid, uid)?;
+            }
+            // After the change of ids, which clears it.
+            sys!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)
+        })();
+        let errno = prepared.err().map_or(0, |Errno(errno)| errno);
+        let _ = sys!(SYS_write, end(4), &errno.to_ne_bytes()[..], 4);
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut errno = [0u8; 4];
+    sys!(SYS_read, end(0), &mut errno[..], 4).prepared()?;
+    state.keep_child(pid as i32);
+    match i32::from_ne_bytes(errno) {
+        0 => Ok(()),
+        errno => Err(Failure::Call(Errno(errno))),
+    }
+}
+
 fn clone(_: &mut State, words: &[String]) -> Result<(), Failure> {
     let flags = flags::parse(flags::CLONE, &words[0])? | libc::SIGCHLD as u64;
     follow_child(sys!(SYS_clone, flags, 0, 0, 0, 0)?);
@@ -173,7 +213,7 @@ fn setns(state: &mut State, words: &[String]) -> Result<(), Failure> {
         sys!(
             SYS_openat,
             libc::AT_FDCWD,
-            &string(&words[0])?,
+            &state.path(&words[0])?,
             libc::O_RDONLY
         )
         .prepared()? as i32
@@ -184,9 +224,9 @@ fn setns(state: &mut State, words: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn setns_pid(_: &mut State, words: &[String]) -> Result<(), Failure> {
+fn setns_pid(state: &mut State, words: &[String]) -> Result<(), Failure> {
     let flags = flags::parse(flags::CLONE, &words[1])?;
-    let fd = sys!(SYS_pidfd_open, number(&words[0])?, 0).prepared()? as i32;
+    let fd = sys!(SYS_pidfd_open, state.pid(&words[0])?, 0).prepared()? as i32;
     sys!(SYS_setns, fd, flags)?;
     Ok(())
 }
@@ -224,18 +264,18 @@ fn no_new_privs(_: &mut State, _: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn kill(_: &mut State, words: &[String]) -> Result<(), Failure> {
-    sys!(SYS_kill, number(&words[0])?, number(&words[1])?)?;
+fn kill(state: &mut State, words: &[String]) -> Result<(), Failure> {
+    sys!(SYS_kill, state.pid(&words[0])?, number(&words[1])?)?;
     Ok(())
 }
 
-fn ptrace_attach(_: &mut State, words: &[String]) -> Result<(), Failure> {
-    sys!(SYS_ptrace, PTRACE_ATTACH, number(&words[0])?, 0, 0)?;
+fn ptrace_attach(state: &mut State, words: &[String]) -> Result<(), Failure> {
+    sys!(SYS_ptrace, PTRACE_ATTACH, state.pid(&words[0])?, 0, 0)?;
     Ok(())
 }
 
-fn ptrace_seize(_: &mut State, words: &[String]) -> Result<(), Failure> {
-    sys!(SYS_ptrace, PTRACE_SEIZE, number(&words[0])?, 0, 0)?;
+fn ptrace_seize(state: &mut State, words: &[String]) -> Result<(), Failure> {
+    sys!(SYS_ptrace, PTRACE_SEIZE, state.pid(&words[0])?, 0, 0)?;
     Ok(())
 }
 
@@ -245,13 +285,13 @@ fn ptrace_traceme(_: &mut State, _: &[String]) -> Result<(), Failure> {
 }
 
 /// With an address that the other process has not mapped the answer is EFAULT: it was let in.
-fn process_vm_readv(_: &mut State, words: &[String]) -> Result<(), Failure> {
+fn process_vm_readv(state: &mut State, words: &[String]) -> Result<(), Failure> {
     let mut buffer = [0u8; 8];
     let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
     let remote = [number(&words[1])?, 8];
     match sys!(
         SYS_process_vm_readv,
-        number(&words[0])?,
+        state.pid(&words[0])?,
         &local[..],
         1,
         &remote[..],
@@ -264,7 +304,7 @@ fn process_vm_readv(_: &mut State, words: &[String]) -> Result<(), Failure> {
 }
 
 fn pidfd_getfd(state: &mut State, words: &[String]) -> Result<(), Failure> {
-    let process = sys!(SYS_pidfd_open, number(&words[0])?, 0).prepared()? as i32;
+    let process = sys!(SYS_pidfd_open, state.pid(&words[0])?, 0).prepared()? as i32;
     let fd = sys!(SYS_pidfd_getfd, process, number(&words[1])?, 0)?;
     state.keep(fd);
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
-use crate::chain::{Action, Failure, Preparation, State, number};
+use crate::chain::{Action, Failure, Preparation, State};
 use crate::errno::Errno;
 use crate::flags;
 use crate::sys::sys;
@@ -108,11 +108,6 @@ pub const ACTIONS: &[Action] = &[
         name: "unix-bind-dgram",
         arguments: "PATH|abstract:NAME",
         run: unix_bind_dgram,
-    },
-    Action {
-        name: "attach-filter",
-        arguments: "FD",
-        run: attach_filter,
     },
 ];
 
@@ -419,38 +414,6 @@ fn unix_listen_seqpacket(state: &mut State, words: &[String]) -> Result<(), Fail
 
 fn unix_bind_dgram(state: &mut State, words: &[String]) -> Result<(), Failure> {
     unix_bind(state, &words[0], libc::SOCK_DGRAM).map(drop)
-}
-
-/// A classic BPF filter that accepts everything, attached with SO_ATTACH_FILTER.
-fn attach_filter(state: &mut State, words: &[String]) -> Result<(), Failure> {
-    let fd = state.descriptor(&words[0])?;
-    let accept = number("0xffffffff")? as u32;
-    let mut code = [libc::sock_filter {
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        k: accept,
-    }];
-    let program = libc::sock_fprog {
-        len: 1,
-        filter: code.as_mut_ptr(),
-    };
-    let size = size_of_val(&program) as u32;
-    // SAFETY: `program` and the code that it points at live until the call is over.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size,
-        )
-    };
-    if result < 0 {
-        Err(Errno::last().into())
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
