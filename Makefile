@@ -13,7 +13,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios test demo bench soak vm-shell clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench soak vm-shell clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ scenario: build ## runs scenarios in the test VM: FILE= a file or folder, KERNEL
 
 scenarios: build ## runs all scenarios, and those of the demo on every kernel and containerd
 	@integration/all-scenarios
+
+conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
+	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
 test: lint unit scenarios ## everything there is
 

@@ -6,9 +6,9 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use varmor_scenario::guest::audit::{self, Audit};
 use varmor_scenario::guest::records::Records;
 
-use crate::audit::{self, Audit};
 use crate::node;
 
 /// What the policy's profile is called.

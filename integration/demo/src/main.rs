@@ -4,7 +4,6 @@
 //! It runs on this machine when its kernel can hold a container by all three enforcers, else in the test VM. Both ways the
 //! node is the same: a containerd and a daemon of the demo's own, with everything they keep in folders of their own.
 
-mod audit;
 mod evidence;
 mod host;
 mod node;

@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 pub use pod::{Container, Pod, SeccompProfile};
 pub use step::{
-    Action, Conditions, ContainerName, Expect, Service, Signal, Step, Violations, Wanted,
+    Action, Conditions, ContainerName, Expect, KERNELS, RawConditions, Service, Signal, Step,
+    Violations, Wanted,
 };
 
 /// A policy object as it was written, with what the runner needs to know of it.
@@ -151,7 +152,7 @@ impl Scenario {
         if steps.is_empty() {
             bail!("{}: a scenario needs steps", path.display());
         }
-        let conditions = Conditions::read(step::RawConditions {
+        let conditions = Conditions::read(RawConditions {
             kernels: file.kernels,
             except_kernels: file.except_kernels,
             containerd: file.containerd,

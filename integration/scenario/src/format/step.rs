@@ -38,16 +38,21 @@ pub struct Raw {
     reason: Option<String>,
 }
 
-/// `kernels`, `except_kernels`, `containerd` and `reason` of a whole scenario.
+/// `kernels`, `except_kernels`, `containerd` and `reason` as they are written.
+#[derive(Debug, Clone, Default)]
 pub struct RawConditions {
+    /// Only there.
     pub kernels: Option<Vec<String>>,
+    /// Everywhere else.
     pub except_kernels: Option<Vec<String>>,
+    /// Only with these.
     pub containerd: Option<Vec<String>>,
+    /// Why.
     pub reason: Option<String>,
 }
 
 /// Where something is tried.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Conditions {
     kernels: Option<Vec<String>>,
     except_kernels: Vec<String>,
@@ -55,7 +60,8 @@ pub struct Conditions {
     reason: String,
 }
 
-const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
+/// The kernels that there is a test VM for.
+pub const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "7.2"];
 const CONTAINERDS: &[&str] = &["1.7", "2.1"];
 
 impl Conditions {

@@ -1,7 +1,8 @@
 //! The guest's side: runs in the VM, as root.
 
+pub mod audit;
 pub mod cri;
-mod node;
+pub mod node;
 pub mod pods;
 mod policies;
 pub mod records;

@@ -15,12 +15,14 @@ use rustix::net::{
 const READ_LOG: u32 = 1;
 /// `AUDIT_AVC` of linux/audit.h: what AppArmor's records are.
 const APPARMOR: u16 = 1400;
+/// `AUDIT_SECCOMP` of linux/audit.h.
+const SECCOMP: u16 = 1326;
 /// `MAX_AUDIT_MESSAGE_LENGTH` of linux/audit.h, with the header.
 const LONGEST: usize = 8970 + HEADER;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// An AppArmor record: its fields, with quotes taken off. (A value that has unusual bytes is hex without quotes: left so.)
+/// A record's fields, with quotes taken off. (A value that has unusual bytes is hex without quotes: left so.)
 pub type Record = BTreeMap<String, String>;
 
 /// The stream of records since it was opened.
@@ -48,6 +50,15 @@ impl Audit {
     /// # Errors
     /// Reading fails.
     pub fn apparmor(&mut self) -> Result<Vec<Record>> {
+        let of_apparmor = |(source, record)| (source == Source::AppArmor).then_some(record);
+        Ok(self.read()?.into_iter().filter_map(of_apparmor).collect())
+    }
+
+    /// The records of both since the last call, in the kernel's order.
+    ///
+    /// # Errors
+    /// Reading fails.
+    pub fn read(&mut self) -> Result<Vec<(Source, Record)>> {
         let mut found = Vec::new();
         let mut buffer = vec![0; LONGEST];
         loop {
@@ -63,11 +74,24 @@ impl Audit {
     }
 }
 
-fn parse(message: &[u8]) -> Option<Record> {
+/// Who wrote a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// AppArmor, refusing or reporting.
+    AppArmor,
+    /// A filter whose action reports.
+    Seccomp,
+}
+
+fn parse(message: &[u8]) -> Option<(Source, Record)> {
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     let text = String::from_utf8_lossy(message.get(HEADER..)?);
     let record = fields(text.trim_end_matches(['\0', '\n']));
-    (kind == APPARMOR && record.contains_key("apparmor")).then_some(record)
+    match kind {
+        APPARMOR if record.contains_key("apparmor") => Some((Source::AppArmor, record)),
+        SECCOMP if record.contains_key("syscall") => Some((Source::Seccomp, record)),
+        _ => None,
+    }
 }
 
 /// `key=word` and `key="some words"`, whatever else is between them.
@@ -102,7 +126,8 @@ mod tests {
 
     #[test]
     fn an_apparmor_record_is_taken_apart() {
-        let record = parse(&message(APPARMOR, DENIED)).unwrap();
+        let (source, record) = parse(&message(APPARMOR, DENIED)).unwrap();
+        assert_eq!(source, Source::AppArmor);
         for (key, value) in [
             ("apparmor", "DENIED"),
             ("name", "/etc/a=b c"),
@@ -114,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn a_seccomp_record_is_taken_apart() {
+        let text = r#"audit(1795326749.936:174): auid=4294967295 uid=0 pid=236 comm="sc" exe="/mnt/sc" sig=0 arch=c000003e syscall=83 compat=0 ip=0x439389 code=0x7ffc0000"#;
+        let (source, record) = parse(&message(SECCOMP, text)).unwrap();
+        assert_eq!(source, Source::Seccomp);
+        assert_eq!(
+            (&*record["syscall"], &*record["code"]),
+            ("83", "0x7ffc0000")
+        );
+        assert_eq!(parse(&message(SECCOMP, DENIED)), None);
+    }
+
+    #[test]
     fn other_messages_are_left_out() {
         assert_eq!(parse(&message(1300, DENIED)), None);
         assert_eq!(
@@ -122,7 +159,7 @@ mod tests {
         );
         assert_eq!(parse(&[0; 3]), None);
         assert_eq!(
-            parse(&message(APPARMOR, "apparmor=\"DENIED")).unwrap()["apparmor"],
+            parse(&message(APPARMOR, "apparmor=\"DENIED")).unwrap().1["apparmor"],
             "DENIED"
         );
     }

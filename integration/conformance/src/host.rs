@@ -1,0 +1,201 @@
+//! The host's side: a VM for each half of the columns, and what they all came to.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use varmor_scenario::format::KERNELS;
+use varmor_scenario::host::{payload, project};
+
+use crate::case;
+use crate::enforcer::Enforcer;
+use crate::guest::OUTCOMES;
+use crate::outcome::Outcome;
+use crate::report::{self, Tables};
+
+/// Where the cases are.
+pub const FOLDER: &str = "integration/conformance";
+/// What a whole run writes.
+const DOCUMENT: &str = "docs/conformance.md";
+/// The kernel that runs everything.
+const MAIN_KERNEL: &str = "6.12";
+/// The columns of one VM each. Loading AppArmor profiles takes as long as all the rest.
+const HALVES: [&[Enforcer]; 2] = [&[Enforcer::AppArmor], &[Enforcer::Bpf, Enforcer::Seccomp]];
+
+/// What is to be run.
+pub struct Run {
+    /// One, or `all`; without it the main one with everything, and the others with the core.
+    pub kernel: Option<String>,
+    /// Only these; all when empty.
+    pub enforcers: Vec<Enforcer>,
+    /// Only cases whose name has this in it.
+    pub case: Option<String>,
+    /// Of a VM, in seconds.
+    pub timeout: u64,
+}
+
+/// One boot.
+struct Boot<'a> {
+    kernel: &'a str,
+    core: bool,
+    enforcers: Vec<Enforcer>,
+}
+
+/// Runs the matrix and prints it; a whole run writes the document. True when every verdict was as the cases say.
+///
+/// # Errors
+/// The cases can't be read, or a VM broke off.
+pub fn run(run: &Run) -> Result<bool> {
+    let project = project()?;
+    let (_, cases) = case::load(&project.join(FOLDER))?;
+    let kernels: Vec<(&str, bool)> = match run.kernel.as_deref() {
+        None => KERNELS
+            .iter()
+            .map(|kernel| (*kernel, *kernel != MAIN_KERNEL))
+            .collect(),
+        Some("all") => KERNELS.iter().map(|kernel| (*kernel, false)).collect(),
+        Some(kernel) => {
+            ensure!(
+                KERNELS.contains(&kernel),
+                "there is no kernel {kernel:?}: {} or all",
+                KERNELS.join(", ")
+            );
+            vec![(kernel, false)]
+        }
+    };
+    let payload = payload(&project)?;
+    let mut tables = Tables::new(&cases);
+    let mut broken = Vec::new();
+    for (kernel, core) in &kernels {
+        let boots = HALVES.iter().filter_map(|half| {
+            let enforcers: Vec<_> = half
+                .iter()
+                .copied()
+                .filter(|enforcer| run.enforcers.is_empty() || run.enforcers.contains(enforcer))
+                .collect();
+            (!enforcers.is_empty()).then_some(Boot {
+                kernel,
+                core: *core,
+                enforcers,
+            })
+        });
+        let boots: Vec<_> = boots.collect();
+        let ended: Vec<Result<Vec<Outcome>>> = std::thread::scope(|scope| {
+            let started: Vec<_> = boots
+                .iter()
+                .map(|boot| scope.spawn(|| boot.run(run, &project, &payload)))
+                .collect();
+            started
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
+        for outcomes in ended {
+            match outcomes {
+                Ok(outcomes) => tables.add(kernel, *core, outcomes),
+                Err(error) => broken.push(format!("kernel {kernel}: {error:#}")),
+            }
+        }
+    }
+    print!("{}", report::for_terminal(&tables));
+    if !broken.is_empty() {
+        bail!("{}", broken.join("\n"));
+    }
+    let whole = kernels.len() == KERNELS.len() && run.enforcers.is_empty() && run.case.is_none();
+    if whole {
+        let document = project.join(DOCUMENT);
+        std::fs::write(&document, report::document(&tables))
+            .with_context(|| document.display().to_string())?;
+        println!("written: {DOCUMENT}");
+    }
+    Ok(tables.passed())
+}
+
+impl Boot<'_> {
+    fn run(&self, run: &Run, project: &Path, payload: &Path) -> Result<Vec<Outcome>> {
+        let share = self.share(project)?;
+        let mut vm = Command::new(project.join("integration/vm/run"));
+        vm.args([
+            "--kernel",
+            self.kernel,
+            "--timeout",
+            &run.timeout.to_string(),
+        ])
+        .arg("--share")
+        .arg(share.path())
+        .arg("--payload")
+        .arg(payload)
+        .args(["--", "/share/conformance", "guest", "--kernel", self.kernel]);
+        for enforcer in &self.enforcers {
+            vm.args(["--enforcer", enforcer.name()]);
+        }
+        if self.core {
+            vm.arg("--core");
+        }
+        if let Some(case) = &run.case {
+            vm.args(["--case", case]);
+        }
+        vm.arg("/share/matrix");
+        let mut child = vm
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("integration/vm/run")?;
+        // Line by line, so that those of the two VMs don't mix.
+        for line in BufReader::new(child.stdout.take().context("its output")?).lines() {
+            println!("{:<5} {}", self.kernel, line?);
+        }
+        let status = child.wait()?;
+        let logs = project.join(format!(
+            "target/conformance/{}-{}",
+            self.kernel,
+            self.enforcers[0].name()
+        ));
+        keep_logs(&share.path().join("logs"), &logs)?;
+        ensure!(
+            status.success(),
+            "the run in the VM broke off ({status}); logs: {}",
+            logs.display()
+        );
+        let outcomes = std::fs::read(share.path().join(OUTCOMES)).context(OUTCOMES)?;
+        serde_json::from_slice(&outcomes).context(OUTCOMES)
+    }
+
+    /// A folder with this program, the cases and a place for logs.
+    fn share(&self, project: &Path) -> Result<tempfile::TempDir> {
+        let parent = project.join("target/conformance");
+        std::fs::create_dir_all(&parent)?;
+        let share = tempfile::Builder::new()
+            .prefix("share-")
+            .tempdir_in(&parent)
+            .context("the shared folder")?;
+        let program = std::env::current_exe().context("this program's path")?;
+        std::fs::copy(&program, share.path().join("conformance"))
+            .with_context(|| program.display().to_string())?;
+        std::fs::create_dir(share.path().join("logs"))?;
+        let from = project.join(FOLDER);
+        let to = share.path().join("matrix");
+        std::fs::create_dir_all(to.join("cases"))?;
+        std::fs::copy(from.join("pods.yaml"), to.join("pods.yaml"))?;
+        for entry in std::fs::read_dir(from.join("cases"))? {
+            let path: PathBuf = entry?.path();
+            let name = path.file_name().context("a case file's name")?;
+            std::fs::copy(&path, to.join("cases").join(name))?;
+        }
+        Ok(share)
+    }
+}
+
+fn keep_logs(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
