@@ -62,7 +62,7 @@ demo: build ## shows a policy taking hold of a running pod, step by step
 	@target/release/demo --kernel $(KERNEL) --containerd $(CONTAINERD)
 
 bench: build ## measures what the enforcement costs
-	target/release/varmor-bench
+	@integration/bench/run
 
 soak: build ## 50 container starts for each enforcer, each of which must be refused
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) --repeat 50 integration/scenarios/first-instruction

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use k8s_cri::v1::security_profile::ProfileType;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxContainerResources,
-    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata, SecurityProfile,
 };
 use varmor_scenario::guest::cri::{Client, Refused};
 
@@ -136,6 +137,14 @@ impl Pod {
                 resources: Some(LinuxContainerResources {
                     cpu_shares: MOST_SHARES,
                     ..LinuxContainerResources::default()
+                }),
+                // With a filter on either side: what differs is the work of plugin and hook, and not that of a filter.
+                security_context: Some(LinuxContainerSecurityContext {
+                    seccomp: Some(SecurityProfile {
+                        profile_type: ProfileType::RuntimeDefault as i32,
+                        ..SecurityProfile::default()
+                    }),
+                    ..LinuxContainerSecurityContext::default()
                 }),
                 ..LinuxContainerConfig::default()
             }),

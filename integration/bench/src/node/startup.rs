@@ -84,6 +84,7 @@ fn section(pairs: &[Pair], place: &Path, attached: bool, binding: f64) -> Sectio
     let notes = vec![
         format!("containerd 2.1 and runc on this machine, in {}, {} pairs by turns", place.display(), pairs.len()),
         "a policy with the enforcer Seccomp: the plugin changes the container's spec, the hook checks the filter".to_owned(),
+        "all containers have the runtime's default filter, into which the policy's rules are merged".to_owned(),
         format!("half of the differences lie between {low:.1} and {high:.1} ms: that wide is the machine's noise"),
         refusal.to_owned(),
         "binding in the BPF maps (real ones), measured with the hook alone, is added".to_owned(),

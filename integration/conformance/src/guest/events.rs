@@ -216,7 +216,7 @@ fn has(found: &Value, wanted: &str) -> bool {
         Value::String(text) => text == wanted,
         Value::Array(list) => list.iter().any(|element| has(element, wanted)),
         Value::Null => false,
-        other => other.to_string() == wanted,
+        other => serde_json::to_string(other).is_ok_and(|text| text == wanted),
     }
 }
 
