@@ -146,7 +146,6 @@ impl Pod {
                     }),
                     ..LinuxContainerSecurityContext::default()
                 }),
-                ..LinuxContainerConfig::default()
             }),
             ..ContainerConfig::default()
         };
