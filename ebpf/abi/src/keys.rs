@@ -39,5 +39,6 @@ mod tests {
         assert_eq!(container_key("demo"), 0x2a97_516c_354b_6884);
         assert_eq!(profile_key("demo"), container_key("demo"));
         assert_ne!(container_key("demo"), container_key("demo2"));
+        assert_eq!(domain_key("/bin/sh"), profile_key("/bin/sh"));
     }
 }
