@@ -284,6 +284,8 @@ async fn a_refusal_reaches_the_runtime_as_text() {
 
 #[tokio::test]
 async fn a_panic_is_a_refusal_and_the_plugin_lives_on() {
+    // Printing the expected panic with its backtrace can take longer than the runtime waits for an answer.
+    std::panic::set_hook(Box::new(|_| {}));
     let (running, link) = established(
         runtime::containerd_2_1(),
         Recorder::creating(Creation::Panic),
