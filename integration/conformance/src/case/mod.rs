@@ -37,7 +37,7 @@ pub struct Case {
     pub pod: String,
     /// `spec.policy` for each enforcer that the case is run on.
     pub policies: BTreeMap<Enforcer, Value>,
-    /// More policies (`spec.policy` each) that select the workload at the same time.
+    /// More policies (`spec.policy` each, without the enforcer) that select the workload at the same time.
     pub beside: Vec<Value>,
     /// Lines for the node's shell before the actions, with $ROOT (the container's root) and $PID (its main process).
     pub prepare: Vec<String>,
@@ -215,7 +215,12 @@ mod tests {
             let observing = case
                 .enforcers()
                 .filter_map(|enforcer| case.observe_only(enforcer));
-            for policy in policies.chain(observing).chain(case.beside.iter().cloned()) {
+            let beside = case.beside.iter().map(|policy| {
+                let mut policy = policy.clone();
+                policy["enforcer"] = "BPF".into();
+                policy
+            });
+            for policy in policies.chain(observing).chain(beside) {
                 let object = crate::guest::object("case", &case.pod, None, &policy);
                 let parsed = varmor_policy::parse(&object.to_string())
                     .unwrap_or_else(|errors| panic!("{}: {errors:?}", case.name));

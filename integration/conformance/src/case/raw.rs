@@ -24,6 +24,8 @@ struct RawCase {
     mode: Option<String>,
     enforcers: Option<Vec<Enforcer>>,
     #[serde(default)]
+    merge: bool,
+    #[serde(default)]
     beside: Vec<Value>,
     /// For a rule: on top of RuntimeDefault when false.
     privileged: Option<bool>,
@@ -172,7 +174,8 @@ fn feature_policies(raw: &RawCase) -> Result<BTreeMap<Enforcer, Value>> {
                     settings["privileged"] = Value::Bool(true);
                 }
                 let policy = json!({
-                    "enforcer": enforcer.name(), "mode": "EnhanceProtect", "enhanceProtect": settings,
+                    "enforcer": enforcer.name(), "mode": "EnhanceProtect", "merge": raw.merge,
+                    "enhanceProtect": settings,
                 });
                 (*enforcer, policy)
             })
