@@ -8,7 +8,7 @@
 #include "types.h"
 
 /* Bumped with every change of a key's or value's shape. Pinned maps of another version are not adopted. */
-#define VARMOR_ABI_VERSION 2
+#define VARMOR_ABI_VERSION 3
 
 #define MAX_CONTAINERS 65536
 #define MAX_PROFILES 16384
@@ -52,7 +52,11 @@ struct container_state {
 struct mark {
 	u64 container; /* container key */
 	u64 domain;    /* 0: none */
-	u64 next;      /* domain that the execve in progress leads to, 0: none; only the task itself reads and writes it */
+	/* Only the task itself reads and writes these. */
+	u64 next;	   /* domain that the execve in progress leads to, 0: none */
+	u64 exec_id;	   /* number of execves that the process had done when the last one was judged */
+	u64 judged_dentry; /* the file that it executes, until the kernel maps it; 0: none, or the rules change with it */
+	u64 judged_mount;
 };
 
 /* ---- profiles: profile key (u64) -> array(1) of struct profile ---- */

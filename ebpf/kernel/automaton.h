@@ -24,7 +24,7 @@ enum { RUN_DEAD = 1, RUN_OVER, RUN_FURTHER, RUN_FAILED };
 #define NO_VERDICT (~0ULL)
 
 /*
- * Puts what the entry at which the walk is stands for into the slot's component. 0, or how the run ends. Position and
+ * Finds the bytes that the entry at which the walk is stands for. 0, or how the run ends. Position and
  * number of the bytes to be read are left in scratch: read from there they are plain numbers to the verifier, so that
  * all rounds of the loop over them are alike.
  */
@@ -34,7 +34,7 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 	if (!s)
 		return RUN_FAILED;
 	u64 n = *(volatile u32 *)&s->at_entry, count = *(volatile u32 *)&s->count;
-	u32 length;
+	u32 length, slash = COMPONENT_AT + NAME_OFFSET - 1;
 	if (n >= count)
 		return RUN_OVER;
 	if (direction == TEXT) {
@@ -47,20 +47,29 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			left = TEXT_PIECE;
 		OPAQUE(left);
 		left &= 255;
-		if (bpf_probe_read_kernel(&s->component[NAME_OFFSET - 1], left, &s->text[from]))
+		if (bpf_probe_read_kernel(component_of(s) + NAME_OFFSET - 1, left, &s->text[from]))
 			return RUN_FAILED;
 		length = left;
 	} else {
 		u64 k = direction == FORWARD ? count - 1 - n : n;
 		OPAQUE(k);
-		length = read_component(s, s->entry[k & (COMPONENTS - 1)]);
+		k &= COMPONENTS - 1;
+		length = 0;
+		if (k < *(volatile u32 *)&s->climbed && k < CLIMBED) {
+			length = *(volatile u32 *)&s->names[k * CLIMBED_BYTES + CLIMBED_LENGTH];
+			slash = k * CLIMBED_BYTES + CLIMBED_SLASH;
+		}
+		if (!length) {
+			length = read_component(s, s->entry[k]);
+			slash = COMPONENT_AT + NAME_OFFSET - 1;
+		}
 	}
 	u32 done = *(volatile u32 *)&s->at_byte;
 	if (done >= length)
 		return RUN_FAILED;
 	s->left = length - done;
 	s->move = direction == BACKWARD ? -1 : 1;
-	s->at = direction == BACKWARD ? NAME_OFFSET - 2 + length - done : NAME_OFFSET - 1 + done;
+	s->at = direction == BACKWARD ? slash + length - 1 - done : slash + done;
 	return 0;
 }
 
@@ -87,9 +96,9 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			goto over;											\
 		u64 at = *(volatile u32 *)&s->at, left = *(volatile u32 *)&s->left;					\
 		u64 move = *(volatile s32 *)&s->move;									\
-		at &= COMPONENT_BYTES - 1;										\
+		at &= NAMES_BYTES - 1;										\
 		for (u32 i = 0; i < RUN_BYTES; i++) {									\
-			u64 next = (now << shift) | a->head.classes[s->component[at]];					\
+			u64 next = (now << shift) | a->head.classes[s->names[at]];					\
 			OPAQUE(next);											\
 			next &= (transitions)-1;									\
 			now = a->next[next];										\
@@ -108,7 +117,7 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			}												\
 			/* The same range on both ways here: else the verifier would follow each of them to the end. */\
 			OPAQUE(at);											\
-			at &= COMPONENT_BYTES - 1;									\
+			at &= NAMES_BYTES - 1;									\
 		}													\
 		s->state = now;												\
 		s->at_byte += *(volatile u32 *)&s->left - left;								\

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * execve: where tasks become subjects, and what they execute is judged: the file that was resolved, whatever string the
- * caller passed. A script passes here twice, then as its interpreter.
+ * caller passed. A script passes here twice, then as its interpreter. And what is mapped to be executed.
  */
 #pragma once
 #include "judge.h"
@@ -42,74 +42,15 @@ static __always_inline struct mark *enter(struct task_struct *task, bool *failed
 }
 
 /*
- * Puts the domain that the file in scratch (dentry, mount) leads to into scratch, 0 for none. 0, a negative errno, or
- * DISTURBED.
- */
-__noinline int find_target(u64 container, u32 slot, u64 owner)
-{
-	struct profile *p = NULL;
-	struct scratch *s = scratch_of(slot);
-	int confined = profile_of(container, 0, &p);
-	if (!s)
-		return -EACCES;
-	s->target = 0;
-	if (confined == UNCONFINED)
-		return 0;
-	if (confined == BROKEN || !p)
-		return -EACCES;
-	if (p->targets.class == AUTOMATON_NONE)
-		return 0;
-	u64 dentry = *(volatile u64 *)&s->dentry;
-	int found = walk(slot, dentry, *(volatile u64 *)&s->mount);
-	u64 target = found == PATH_OK ? match_path(p->targets.key, p->targets.class, slot, FORWARD) : 0;
-	if (found == PATH_OK && !target && is_bind_of_root(s)) {
-		found = walk_in_super(slot, dentry);
-		if (found == PATH_OK)
-			target = match_path(p->targets.key, p->targets.class, slot, FORWARD);
-	}
-	if (disturbed(s, owner))
-		return DISTURBED;
-	/* A file in no tree of mounts, such as a memfd, has no path and is no target. */
-	if (found == PATH_UNKNOWN)
-		return refuse_unknown(slot, container, p, PERM_EXEC);
-	if (target == NO_VERDICT)
-		return -EACCES;
-	s->target = target;
-	return 0;
-}
-
-/* As judge_path, of the domain that executing this file leads to. */
-static __always_inline int find_domain(u64 container, struct file *file, u64 *domain)
-{
-	u32 slot = slot_of_current();
-	struct scratch *s = scratch_of(slot);
-	if (!s)
-		return -EACCES;
-	for (u32 attempt = 0; attempt < 2; attempt++) {
-		u64 owner = new_owner();
-		*(volatile u64 *)&s->owner = owner;
-		*(volatile u64 *)&s->dentry = (u64)file->f_path.dentry;
-		*(volatile u64 *)&s->mount = (u64)file->f_path.mnt;
-		int result = find_target(container, slot, owner);
-		*domain = *(volatile u64 *)&s->target;
-		if (result == 0 && !disturbed(s, owner))
-			return 0;
-		if (result < 0)
-			break;
-	}
-	return -EPERM;
-}
-
-/*
- * Whoever executes a target is in its domain, from the moment at which the old program is gone, and stays there. Of a
- * script it is the script that counts, and not its interpreter. The execve itself is judged by the rules from before,
- * as under AppArmor.
+ * Whoever executes a target is in its domain, from the moment at which the old program is gone (mark_of_current), and
+ * stays there. Of a script it is the script that counts, and not its interpreter. The execve itself is judged by the
+ * rules from before, as under AppArmor.
  */
 SEC("lsm/bprm_check_security")
 int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 {
 	struct task_struct *task = current_task();
-	struct mark *mark = mark_of(task);
+	struct mark *mark = mark_of_current(task);
 	if (!mark) {
 		bool failed = false;
 		mark = enter(task, &failed);
@@ -119,26 +60,70 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 			return 0;
 		}
 	}
+	struct file *file = bprm->file;
+	struct dentry *dentry = file->f_path.dentry;
+	struct vfsmount *mount = file->f_path.mnt;
+	mark->judged_dentry = 0;
+	mark->exec_id = TASK_READ(task, self_exec_id);
+	/* Constants: kernel 6.12 does not see the range of a value that was put aside. */
 	if (!mark->domain && bprm->interp == bprm->filename) {
 		u64 next = 0;
-		if (find_domain(mark->container, bprm->file, &next))
+		if (judge_exec(mark, dentry, mount, &next))
 			return -EPERM;
 		mark->next = next;
-	}
-	/* Constants: kernel 6.12 does not see the range of a value that was put aside. */
-	if (judge_path(mark, bprm->file->f_path.dentry, bprm->file->f_path.mnt, PERM_EXEC, OP_EXEC))
+	} else if (judge_path(mark, dentry, mount, PERM_EXEC, OP_EXEC)) {
 		return -EPERM;
+	}
+	if (!mark->next) {
+		mark->judged_dentry = (u64)dentry;
+		mark->judged_mount = (u64)mount;
+	}
 	return 0;
 }
 
-/* The execve succeeds. One that failed left `next` behind, which the next one overwrites. */
-SEC("lsm/bprm_committed_creds")
-int BPF_PROG(bprm_committed_creds)
+/*
+ * Whether the current execve was judged for the very file that it maps now: then the answer is known. Once: what the
+ * program maps later is judged anew.
+ */
+static __always_inline bool was_judged(struct task_struct *task, struct mark *mark, struct file *file)
 {
-	struct mark *mark = current_mark();
-	if (!mark || !mark->next)
+	if (mark->judged_dentry != (u64)file->f_path.dentry || mark->judged_mount != (u64)file->f_path.mnt ||
+	    mark->exec_id + 1 != TASK_READ(task, self_exec_id))
+		return false;
+	mark->judged_dentry = 0;
+	return true;
+}
+
+#define PROT_EXEC 4
+
+/* An executable mapping runs a file's code as execve does: the dynamic loader called as a program, dlopen. */
+SEC("lsm/mmap_file")
+int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long prot)
+{
+	if (!file || !(prot & PROT_EXEC))
 		return 0;
-	mark->domain = mark->next;
-	mark->next = 0;
-	return 0;
+	struct task_struct *task = current_task();
+	struct mark *mark = mark_of_current(task);
+	if (!mark || was_judged(task, mark, file))
+		return 0;
+	return judge_path(mark, file->f_path.dentry, file->f_path.mnt, PERM_EXEC, OP_MMAP);
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(file_mprotect, struct vm_area_struct *area, unsigned long reqprot, unsigned long prot)
+{
+	if (!(prot & PROT_EXEC))
+		return 0;
+	struct mark *mark = current_mark();
+	if (!mark)
+		return 0;
+	struct file *file = BPF_CORE_READ(area, vm_file);
+	if (!file)
+		return 0;
+	/* A mapping of overlayfs is one of the layer's file, which from kernel 6.8 on tells the path it was opened by. */
+	struct backing_file *backing = (void *)file;
+	if (BPF_CORE_READ(file, f_mode) & FMODE_NOACCOUNT && bpf_core_field_exists(backing->user_path))
+		return judge_path_at(mark, BPF_CORE_READ(backing, user_path.dentry), BPF_CORE_READ(backing, user_path.mnt),
+				  PERM_EXEC, OP_MMAP);
+	return judge_path_at(mark, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), PERM_EXEC, OP_MMAP);
 }

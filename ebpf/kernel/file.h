@@ -11,12 +11,6 @@
 #define FMODE_EXEC 0x20 /* kernel-internal, in f_flags: opened by execve, or as the interpreter of what it executes */
 
 /*
- * Opened by the kernel below a file that was judged already: the layer's file under one of overlayfs. Set on these
- * alone, in every kernel from 5.10 to 7.2.
- */
-#define FMODE_NOACCOUNT 0x20000000
-
-/*
  * May a subject open the block device whose special file scratch names? Whatever the file is called: the device is what
  * counts. 0, a negative errno, or DISTURBED.
  */
@@ -159,7 +153,7 @@ int BPF_PROG(path_chown, const struct path *path)
 static __always_inline int change_anywhere(struct dentry *dentry, u32 op)
 {
 	struct task_struct *task = current_task();
-	struct mark *mark = mark_of(task);
+	struct mark *mark = mark_of_current(task);
 	if (!mark || acts_for_the_kernel(task))
 		return 0;
 	struct scratch *s = scratch_of(slot_of_current());
@@ -233,37 +227,4 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old_dentry,
 	/* Kernel 5.10 has no flags argument (it reads 0) and calls the hook twice for an exchange, with the sides swapped. */
 	return judge_two(mark, old_dentry, new_dentry, old_dir->mnt, new_dir->mnt,
 			 flags & RENAME_EXCHANGE ? PAIR_EXCHANGE : PAIR_RENAME);
-}
-
-#define PROT_EXEC 4
-
-/* An executable mapping runs a file's code as execve does: the dynamic loader called as a program, dlopen. */
-SEC("lsm/mmap_file")
-int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long prot)
-{
-	if (!file || !(prot & PROT_EXEC))
-		return 0;
-	struct mark *mark = current_mark();
-	if (!mark)
-		return 0;
-	return judge_path(mark, file->f_path.dentry, file->f_path.mnt, PERM_EXEC, OP_MMAP);
-}
-
-SEC("lsm/file_mprotect")
-int BPF_PROG(file_mprotect, struct vm_area_struct *area, unsigned long reqprot, unsigned long prot)
-{
-	if (!(prot & PROT_EXEC))
-		return 0;
-	struct mark *mark = current_mark();
-	if (!mark)
-		return 0;
-	struct file *file = BPF_CORE_READ(area, vm_file);
-	if (!file)
-		return 0;
-	/* A mapping of overlayfs is one of the layer's file, which from kernel 6.8 on tells the path it was opened by. */
-	struct backing_file *backing = (void *)file;
-	if (BPF_CORE_READ(file, f_mode) & FMODE_NOACCOUNT && bpf_core_field_exists(backing->user_path))
-		return judge_path_at(mark, BPF_CORE_READ(backing, user_path.dentry), BPF_CORE_READ(backing, user_path.mnt),
-				  PERM_EXEC, OP_MMAP);
-	return judge_path_at(mark, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), PERM_EXEC, OP_MMAP);
 }

@@ -9,6 +9,12 @@
 #define PERM_EXEC 8
 #define PERM_ALL (PERM_READ | PERM_WRITE | PERM_APPEND | PERM_EXEC)
 
+/*
+ * Opened by the kernel below a file that was judged already: the layer's file under one of overlayfs. Set on these
+ * alone, in every kernel from 5.10 to 7.2.
+ */
+#define FMODE_NOACCOUNT 0x20000000
+
 #define DENY(v) ((u16)(v))
 #define AUDIT(v) ((u16)((v) >> 16))
 #define ANCESTORS(v) ((u16)((v) >> 48))
@@ -76,7 +82,21 @@ static __always_inline u64 match_both(struct profile *p, u32 slot, u32 wanted)
 /* What is asked, in one argument, since a function has five at most: permissions, and the operation for the report. */
 #define QUESTION(wanted, op) ((wanted) | (u32)(op) << 16)
 #define WANTED(question) ((question) & 0xffff)
-#define OPERATION(question) ((question) >> 16)
+#define OPERATION(question) ((question) >> 16 & 0xff)
+#define FIND_TARGET (1U << 24) /* also put the domain that executing the file leads to into scratch, 0 for none */
+
+/* Matches the path in scratch against rules and targets; the domain found stays in scratch. */
+static __always_inline u64 match_all(struct scratch *s, struct profile *p, u32 slot, u32 question)
+{
+	u64 verdict = match_both(p, slot, WANTED(question));
+	if (question & FIND_TARGET && p->targets.class != AUTOMATON_NONE && !*(volatile u64 *)&s->target) {
+		u64 target = match_path(p->targets.key, p->targets.class, slot, FORWARD);
+		if (target == NO_VERDICT)
+			return NO_VERDICT;
+		s->target = target;
+	}
+	return verdict;
+}
 
 /* May a subject do what is asked to the path that scratch names (dentry, mount)? 0, a negative errno, or DISTURBED. */
 __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owner)
@@ -85,15 +105,19 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owne
 	struct scratch *s = scratch_of(slot);
 	u32 wanted = WANTED(question), op = OPERATION(question);
 	int confined = profile_of(container, domain, &p);
+	if (!s)
+		return -EACCES;
+	s->target = 0;
 	if (confined == UNCONFINED)
 		return 0;
-	if (confined == BROKEN || !p || !s)
+	if (confined == BROKEN || !p)
 		return -EACCES;
-	if (!((p->forward.permissions | p->backward.permissions) & wanted))
+	if (!((p->forward.permissions | p->backward.permissions) & wanted) &&
+	    !(question & FIND_TARGET && p->targets.class != AUTOMATON_NONE))
 		return 0;
 	u64 dentry = *(volatile u64 *)&s->dentry;
 	int found = walk(slot, dentry, *(volatile u64 *)&s->mount);
-	u64 verdict = found == PATH_OK ? match_both(p, slot, wanted) : 0;
+	u64 verdict = found == PATH_OK ? match_all(s, p, slot, question) : 0;
 	if (disturbed(s, owner))
 		return DISTURBED;
 	if (found == PATH_NOWHERE)
@@ -105,7 +129,7 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owne
 		return result;
 	if (walk_in_super(slot, dentry) != PATH_OK)
 		return refuse_unknown(slot, container, p, wanted);
-	verdict = match_both(p, slot, wanted);
+	verdict = match_all(s, p, slot, question);
 	if (disturbed(s, owner))
 		return DISTURBED;
 	return conclude(slot, container, p, verdict, wanted, op);
@@ -116,7 +140,7 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owne
  * accident and is refused.
  */
 static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 mount, u32 question,
-				     struct dentry *typed_dentry, struct vfsmount *typed_mount)
+				     struct dentry *typed_dentry, struct vfsmount *typed_mount, u64 *target)
 {
 	u32 slot = slot_of_current();
 	struct scratch *s = scratch_of(slot);
@@ -130,8 +154,17 @@ static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 
 		if (typed_dentry)
 			climb(s, typed_dentry, typed_mount);
 		int result = judge(container, domain, slot, question, owner);
-		if (result == 0)
-			return 0;
+		if (target) {
+			*target = *(volatile u64 *)&s->target;
+			if (disturbed(s, owner))
+				result = DISTURBED;
+		}
+		if (result == 0) {
+			/* A 0 of its own: the compiler would return `result`, of which kernel 6.12 does not know that it is 0. */
+			int allowed = 0;
+			OPAQUE(allowed);
+			return allowed;
+		}
 		if (result != DISTURBED)
 			break;
 	}
@@ -141,13 +174,21 @@ static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 
 /* For pointers that the verifier follows: a hook's arguments and what is read through them. */
 static __always_inline int judge_path(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)
 {
-	return judge_one(mark->container, mark->domain, (u64)dentry, (u64)mount, QUESTION(wanted, op), dentry, mount);
+	return judge_one(mark->container, mark->domain, (u64)dentry, (u64)mount, QUESTION(wanted, op), dentry, mount,
+			 NULL);
+}
+
+/* As judge_path, whether the file may be executed, and the domain to which that leads. */
+static __always_inline int judge_exec(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u64 *domain)
+{
+	return judge_one(mark->container, mark->domain, (u64)dentry, (u64)mount, QUESTION(PERM_EXEC, OP_EXEC) | FIND_TARGET,
+			 dentry, mount, domain);
 }
 
 /* For pointers that are numbers to the verifier. */
 static __always_inline int judge_at(u64 container, u64 domain, u64 dentry, u64 mount, u32 question)
 {
-	return judge_one(container, domain, dentry, mount, question, NULL, NULL);
+	return judge_one(container, domain, dentry, mount, question, NULL, NULL, NULL);
 }
 
 static __always_inline int judge_path_at(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 wanted, u32 op)

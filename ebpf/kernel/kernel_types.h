@@ -142,6 +142,8 @@ struct task_struct {
 	const struct cred *cred;
 	const struct cred *real_cred;
 	struct fs_struct *fs;
+	struct bpf_local_storage *bpf_storage; /* kernel 5.11 and later */
+	u64 self_exec_id;
 	int pid;
 	int tgid;
 } CORE;

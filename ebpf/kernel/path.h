@@ -63,15 +63,21 @@ static __always_inline bool add_entry(struct scratch *s, u64 dentry)
 /* The one entry of the path of a tree's root: "/". */
 #define ROOT_ITSELF 0
 
+static __always_inline u8 *component_of(struct scratch *s)
+{
+	return &s->names[COMPONENT_AT];
+}
+
 /*
  * Puts '/' and the name of a directory entry into the slot's component, from NAME_OFFSET - 1 on, and tells their length;
  * 0 when they can't be read.
  */
 static __always_inline u32 read_component(struct scratch *s, u64 dentry)
 {
-	struct dentry_chunk *chunk = (void *)s->component;
+	u8 *component = component_of(s);
+	struct dentry_chunk *chunk = (void *)component;
 	if (dentry == ROOT_ITSELF) {
-		s->component[NAME_OFFSET - 1] = '/';
+		component[NAME_OFFSET - 1] = '/';
 		return 1;
 	}
 	u64 from = dentry + OFFSET(struct dentry, d_parent);
@@ -84,26 +90,41 @@ static __always_inline u32 read_component(struct scratch *s, u64 dentry)
 	if (name != from + NAME_OFFSET || length > sizeof(chunk->short_name)) {
 		OPAQUE(length);
 		length &= NAME_MAX;
-		if (bpf_probe_read_kernel(&s->component[NAME_OFFSET], length, (void *)name))
+		if (bpf_probe_read_kernel(&component[NAME_OFFSET], length, (void *)name))
 			return 0;
 	}
-	s->component[NAME_OFFSET - 1] = '/';
+	component[NAME_OFFSET - 1] = '/';
 	return length + 1;
+}
+
+/* A name elsewhere than in the entry can only be read by a helper: its length says 0. */
+static __always_inline void copy_name(u8 *into, struct dentry *dentry)
+{
+	u64 *words = (void *)(into + CLIMBED_SLASH - 7);
+	void *own = (void *)dentry + OFFSET(struct dentry, d_parent) + NAME_OFFSET;
+	u32 length = dentry->d_name.len + 1;
+	if ((u64)dentry->d_name.name != (u64)own || length > SHORT_NAME + 1)
+		length = 0;
+	words[0] = (u64)'/' << 56;
+	for (u32 i = 0; i < SHORT_NAME / 8; i++)
+		words[i + 1] = *(volatile u64 *)(own + i * 8);
+	*(u32 *)(into + CLIMBED_LENGTH) = length;
 }
 
 /*
  * What a hook does before it asks about a path, where it has typed pointers: reading through these costs a tenth of what
- * a helper does. Collects the entries up to the root of the file's own mount.
+ * a helper does. Collects the entries up to the root of the file's own mount, with the names that are in them.
  */
 static __always_inline void climb(struct scratch *s, struct dentry *dentry, struct vfsmount *mount)
 {
 	struct dentry *top = dentry, *root = mount->mnt_root;
 	u32 n = 0;
-	for (; n < 32; n++) {
+	for (; n < CLIMBED; n++) {
 		struct dentry *parent = top->d_parent;
 		if (top == root || top == parent)
 			break;
 		s->entry[n] = (u64)top;
+		copy_name(&s->names[n * CLIMBED_BYTES], top);
 		top = parent;
 	}
 	s->climbed = n;
@@ -173,6 +194,8 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 	if (s->climbed_by == s->owner && s->climbed_from == dentry) {
 		s->count = s->climbed;
 		dentry = *(volatile u64 *)&s->climbed_to;
+	} else {
+		s->climbed = 0;
 	}
 	/* The next walk of this slot overwrites the entries. */
 	s->climbed_by = 0;
@@ -227,7 +250,7 @@ __noinline int walk_in_super(u32 slot, u64 dentry)
 	struct scratch *s = scratch_of(slot);
 	if (!s || !layout_is_known())
 		return PATH_UNKNOWN;
-	s->count = 0;
+	s->count = s->climbed = 0;
 	for (u32 i = 0; i < COMPONENTS + 1; i++) {
 		u64 parent = parent_of(dentry);
 		if (parent == dentry) {

@@ -52,7 +52,7 @@ SEC("lsm/capable")
 int BPF_PROG(capable, const struct cred *cred, struct user_namespace *ns, int capability, unsigned int options)
 {
 	struct task_struct *task = current_task();
-	struct mark *mark = mark_of(task);
+	struct mark *mark = mark_of_current(task);
 	if (!mark)
 		return 0;
 	if (is_override_of_the_kernel(task))

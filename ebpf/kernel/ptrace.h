@@ -58,7 +58,7 @@ int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
 {
 	struct task_struct *task = current_task();
 	u64 container = 0, domain = 0, target_container = 0, target_domain = 0;
-	struct mark *caller = mark_of(task);
+	struct mark *caller = mark_of_current(task);
 	if (caller) {
 		container = caller->container;
 		domain = caller->domain;

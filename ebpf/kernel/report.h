@@ -65,10 +65,13 @@ __noinline int write_path(u32 slot)
 		OPAQUE(length);
 		if (!length || length > COMPONENT_MAX)
 			break;
-		u64 at = to;
+		u64 at = to, from = *(volatile u32 *)&s->at;
 		OPAQUE(at);
 		at &= TEXT_MAX - 1;
-		if (bpf_probe_read_kernel(&r->text[at], length, &s->component[NAME_OFFSET - 1]))
+		OPAQUE(from);
+		if (from > NAMES_BYTES - COMPONENT_MAX)
+			break;
+		if (bpf_probe_read_kernel(&r->text[at], length, &s->names[from]))
 			break;
 		to += length;
 	}

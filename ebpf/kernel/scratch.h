@@ -14,6 +14,9 @@
 #define NAME_MAX 255
 #define COMPONENT_MAX 256 /* '/' and a name */
 
+/* Room for a name in its directory entry that every kernel has; 6.12 has 40. */
+#define SHORT_NAME 32
+
 /* d_parent to d_iname of struct dentry, which are neighbours in every kernel from 5.10 to 7.2. */
 struct dentry_chunk {
 	u64 parent;
@@ -21,12 +24,22 @@ struct dentry_chunk {
 	u32 length;
 	u64 name;
 	u64 inode; /* its last byte becomes the '/' before the name */
-	u8 short_name[40];
+	u8 short_name[SHORT_NAME];
 };
 #define NAME_OFFSET 32
 
-/* One component: its entry as it was read; a name that is longer than the entry's own room follows the '/' too. */
-#define COMPONENT_BYTES 512
+/*
+ * The names that a hook collected itself, of its first CLIMBED entries: '/' at CLIMBED_SLASH, the name, and at
+ * CLIMBED_LENGTH the length of both (u32), 0 for a name that is not in the entry itself and must be read.
+ */
+#define CLIMBED 32
+#define CLIMBED_BYTES 64
+#define CLIMBED_SLASH 7
+#define CLIMBED_LENGTH (CLIMBED_SLASH + 1 + SHORT_NAME)
+
+/* Behind them one component: its entry as it was read; a name longer than the entry's own room follows the '/' too. */
+#define COMPONENT_AT (CLIMBED * CLIMBED_BYTES)
+#define NAMES_BYTES 4096
 
 /* Text that is no path of directory entries: a mount's file system type and source. */
 #define CHUNK_BYTES 8192
@@ -45,7 +58,7 @@ struct scratch {
 	u32 state;
 	u32 at_entry;
 	u32 at_byte;
-	u32 at;	  /* the next byte, in component[] */
+	u32 at;	  /* the next byte, in names[] */
 	u32 left; /* of the entry's bytes */
 	s32 move; /* to the byte after it */
 	u32 pad;
@@ -53,13 +66,13 @@ struct scratch {
 	u64 climbed_by;	  /* owner of the check whose hook has itself collected the first entries, */
 	u64 climbed_from; /* where they begin */
 	u64 climbed_to;	  /* and what comes after them */
-	u32 climbed;	  /* how many they are */
+	u32 climbed;	  /* how many they are; 0 from the walk on that can't use them */
 	u32 text_length;
 	u64 first_root;	 /* of the last walk: root of the mount that the file lives in, */
 	u64 first_super; /* its super block, */
 	u64 root_super;	 /* and that of the container's root mount */
 	u64 entry[COMPONENTS]; /* directory entry of component i, the leaf first */
-	u8 component[COMPONENT_BYTES];
+	u8 names[NAMES_BYTES];
 	u8 text[CHUNK_BYTES];
 };
 

@@ -37,7 +37,7 @@ static __always_inline struct task_struct *current_task(void)
 }
 
 /* The pointer above is a number to the verifier, so its fields are read through the helper. */
-#define TASK_READ(task, field...) BPF_CORE_READ(task, field)
+#define TASK_READ(task, field) BPF_CORE_READ(task, field)
 #else
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -48,6 +48,9 @@ struct {
 
 static __always_inline struct mark *mark_of(struct task_struct *task)
 {
+	/* Most tasks of a node have no storage at all: that is told here for a tenth of what the helper costs. */
+	if (!task->bpf_storage)
+		return NULL;
 	return bpf_task_storage_get(&subjects, task, 0, 0);
 }
 
@@ -61,11 +64,28 @@ static __always_inline struct task_struct *current_task(void)
 {
 	return bpf_get_current_task_btf();
 }
+
+#define TASK_READ(task, field) ((task)->field)
 #endif
+
+/*
+ * The mark of the current task, which the caller has at hand. An execve that led to a domain has taken effect when the
+ * kernel has counted it, which it does when the old program is gone. One that failed left `next` behind, which the next
+ * one overwrites.
+ */
+static __always_inline struct mark *mark_of_current(struct task_struct *task)
+{
+	struct mark *mark = mark_of(task);
+	if (mark && mark->next && mark->exec_id != TASK_READ(task, self_exec_id)) {
+		mark->domain = mark->next;
+		mark->next = 0;
+	}
+	return mark;
+}
 
 static __always_inline struct mark *current_mark(void)
 {
-	return mark_of(current_task());
+	return mark_of_current(current_task());
 }
 
 static __always_inline struct mnt_namespace *mount_namespace_of(struct task_struct *task)

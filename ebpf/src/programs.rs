@@ -168,10 +168,6 @@ pub const PROGRAMS: &[Program] = &[
         "path rules for connecting to Unix sockets",
     ),
     lsm("unix_may_send", "path rules for sending to Unix sockets"),
-    lsm(
-        "bprm_committed_creds",
-        "rules for single executables: they are held to those of the whole container",
-    ),
     required(lsm(
         "bprm_check_security",
         "anything: no process would be found to belong to a container",

@@ -4,7 +4,7 @@
 //! Numbers are in the machine's byte order. No structure has padding, so its bytes are its fields one after the other.
 
 /// Version of every shape below; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Entries of `containers`, `states` and `namespaces`.
 pub const MAX_CONTAINERS: u32 = 65536;
@@ -200,6 +200,12 @@ shapes! {
         domain: u64,
         /// Domain that the execve in progress leads to; 0: none.
         next: u64,
+        /// Number of execves that the process had done when the last one was judged.
+        exec_id: u64,
+        /// Address of the directory entry that it executes, until the kernel maps it.
+        judged_dentry: u64,
+        /// Address of the mount that the entry was reached by.
+        judged_mount: u64,
     }
 
     /// Which automaton to walk.

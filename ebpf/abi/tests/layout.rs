@@ -26,7 +26,11 @@ fn expectations() -> Vec<(String, usize)> {
         [profile, mntns, init_tgid, addresses, pad, address]
     );
     shape!(ContainerState, "container_state", [mntns_seq, state, pad]);
-    shape!(Mark, "mark", [container, domain, next]);
+    shape!(
+        Mark,
+        "mark",
+        [container, domain, next, exec_id, judged_dentry, judged_mount]
+    );
     shape!(ChildKey, "child_key", [generation, domain]);
     shape!(AutomatonRef, "automaton_ref", [key, class, permissions]);
     shape!(
