@@ -6,6 +6,9 @@ FILE ?= integration/scenarios
 KERNEL ?= 6.12
 CONTAINERD ?= 2.1
 
+# For `make fuzz`: how long each target runs.
+FUZZ_SECONDS ?= 300
+
 # Programs that run in containers of any image must need nothing of it: they are linked
 # statically, in a target directory of their own, since other flags would throw away the cache.
 STATIC_PACKAGES := varmor-oci-hook varmor-probe
@@ -13,7 +16,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench soak vm-shell clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +66,9 @@ demo: build ## shows a policy taking hold of a running pod, step by step
 
 bench: build ## measures what the enforcement costs
 	@integration/bench/run
+
+fuzz: deps ## fuzzes each reader of foreign bytes: FUZZ_SECONDS= for each, 300 when absent
+	@fuzz/run $(FUZZ_SECONDS)
 
 soak: build ## 50 container starts for each enforcer, each of which must be refused
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) --repeat 50 integration/scenarios/first-instruction

@@ -256,10 +256,15 @@ fn kernels(text: &mut String, tables: &Tables<'_>) {
     }
 }
 
+/// As many actions are shown with a difference; of more their number.
+const MOST_NAMED: usize = 5;
+
 fn differences(text: &mut String, cases: &[Case]) {
     text.push_str("\n## Differences\n\n");
     let before = text.len();
     for case in cases {
+        // What several actions have in common is said once.
+        let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
         for action in case.actions() {
             for (enforcer, difference) in &action.differs {
                 if !case.policies.contains_key(enforcer) {
@@ -284,15 +289,25 @@ fn differences(text: &mut String, cases: &[Case]) {
                     true => String::new(),
                     false => format!(" on {}", difference.kernels.join(", ")),
                 };
-                let _ = writeln!(
-                    text,
-                    "- {}, `{}`: {enforcer} {}{on}. {}",
-                    cell_text(&case.name),
-                    action.run,
+                let line = format!(
+                    "{enforcer} {}{on}. {}",
                     what.join(" and "),
                     difference.reason.trim()
                 );
+                match lines.iter_mut().find(|(known, _)| *known == line) {
+                    Some((_, actions)) => actions.push(&action.run),
+                    None => lines.push((line, vec![&action.run])),
+                }
             }
+        }
+        for (line, actions) in lines {
+            let name = cell_text(&case.name);
+            let actions = if actions.len() > MOST_NAMED {
+                format!("{} actions", actions.len())
+            } else {
+                format!("`{}`", actions.join("`, `"))
+            };
+            let _ = writeln!(text, "- {name}, {actions}: {line}");
         }
     }
     if text.len() == before {

@@ -136,7 +136,7 @@ pub(super) const RULES: &[Rule] = &[
         restricts: "connecting to the sockets of container runtimes and builders, and opening and changing the socket files",
         why: "whoever talks to the runtime starts a container that owns the node",
         needs: &[
-            "AppArmor: connecting is judged by kernels that mediate Unix sockets by path (6.17, and Ubuntu's)",
+            "AppArmor: connecting is judged by Ubuntu's kernels; others do so from 6.17 on for profiles of an ABI that apparmor_parser 4.1 does not write",
         ],
         limits: &["a socket under another name is not known"],
         apparmor: &[

@@ -37,6 +37,9 @@ struct RawCase {
     allowed: Vec<RawAction>,
     #[serde(default)]
     observed: Vec<RawAction>,
+    /// Of all that is refused, where an action has none of its own.
+    #[serde(default)]
+    differs: BTreeMap<Enforcer, RawDifference>,
     #[serde(default)]
     unreachable: BTreeMap<Enforcer, String>,
     rejected: Option<String>,
@@ -126,6 +129,15 @@ fn read_case(path: &Path, raw: RawCase) -> Result<Case> {
         };
         actions.into_iter().enumerate().map(read).collect()
     };
+    let mut refused = actions(raw.refused, "refused")?;
+    for (enforcer, difference) in read_differences(raw.differs)? {
+        for action in &mut refused {
+            action
+                .differs
+                .entry(enforcer)
+                .or_insert_with(|| difference.clone());
+        }
+    }
     let case = Case {
         file: path.to_path_buf(),
         name,
@@ -134,7 +146,7 @@ fn read_case(path: &Path, raw: RawCase) -> Result<Case> {
         policies,
         beside: raw.beside,
         prepare: raw.prepare,
-        refused: actions(raw.refused, "refused")?,
+        refused,
         allowed: actions(raw.allowed, "allowed")?,
         observed: actions(raw.observed, "observed")?,
         unreachable: raw.unreachable,
@@ -207,8 +219,27 @@ fn read_action(raw: RawAction, listed_as_refused: bool) -> Result<Action> {
             reason: None,
         },
     };
+    Ok(Action {
+        run: raw.run,
+        works: Works::read(raw.works)?,
+        event: Event::read(raw.event)?,
+        errno: raw.errno,
+        differs: read_differences(raw.differs)?,
+        listed_as_refused,
+        conditions: Conditions::read(RawConditions {
+            kernels: raw.kernels,
+            except_kernels: raw.except_kernels,
+            containerd: None,
+            reason: raw.reason,
+        })?,
+    })
+}
+
+fn read_differences(
+    raw: BTreeMap<Enforcer, RawDifference>,
+) -> Result<BTreeMap<Enforcer, Difference>> {
     let mut differs = BTreeMap::new();
-    for (enforcer, difference) in raw.differs {
+    for (enforcer, difference) in raw {
         ensure!(
             !difference.reason.trim().is_empty(),
             "differs: a difference needs a reason"
@@ -235,20 +266,7 @@ fn read_action(raw: RawAction, listed_as_refused: bool) -> Result<Action> {
         };
         differs.insert(enforcer, difference);
     }
-    Ok(Action {
-        run: raw.run,
-        works: Works::read(raw.works)?,
-        event: Event::read(raw.event)?,
-        errno: raw.errno,
-        differs,
-        listed_as_refused,
-        conditions: Conditions::read(RawConditions {
-            kernels: raw.kernels,
-            except_kernels: raw.except_kernels,
-            containerd: None,
-            reason: raw.reason,
-        })?,
-    })
+    Ok(differs)
 }
 
 #[cfg(test)]
@@ -266,6 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_of_a_case_holds_for_its_refusals_that_have_none() {
+        let text = "- rule: disallow-mount\n  differs: {AppArmor: {errno: EIO, reason: of all}}\n  \
+                    refused: [x, {run: y, differs: {AppArmor: {errno: ENXIO, reason: own}}}]\n  allowed: [z]";
+        let case = read(Path::new("x.yaml"), text).unwrap().remove(0).unwrap();
+        let reasons: Vec<_> = case
+            .actions()
+            .map(|action| {
+                action
+                    .differs
+                    .get(&Enforcer::AppArmor)
+                    .map(|difference| &*difference.reason)
+            })
+            .collect();
+        assert_eq!(reasons, [Some("of all"), Some("own"), None]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, wanted) in [
             ("- {rule: disallow-mount, refuse: []}", "refuse"),
@@ -279,6 +314,10 @@ mod tests {
             (
                 "- {rule: disallow-mount, refused: [{run: x, differs: {BPF: {reason: ''}}}]}",
                 "refused[0]: differs: a difference needs a reason",
+            ),
+            (
+                "- {rule: disallow-mount, differs: {BPF: {kernels: ['6.2'], reason: y}}, refused: [x]}",
+                "there is no kernel \"6.2\"",
             ),
             (
                 "- {rule: disallow-mount, refused: [{run: x, kernels: ['6.1']}]}",

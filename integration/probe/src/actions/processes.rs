@@ -115,7 +115,9 @@ pub const ACTIONS: &[Action] = &[
     },
 ];
 
+const PTRACE_CONT: u32 = 7;
 const PTRACE_ATTACH: u32 = 16;
+const PTRACE_DETACH: u32 = 17;
 const PTRACE_SEIZE: u32 = 0x4206;
 const PTRACE_TRACEME: u32 = 0;
 
@@ -269,8 +271,26 @@ fn kill(state: &mut State, words: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Attaching sends SIGSTOP. Who lets go before it has arrived leaves the other process stopped for good, init too: so the probe
+/// waits for it, and takes it away again.
 fn ptrace_attach(state: &mut State, words: &[String]) -> Result<(), Failure> {
-    sys!(SYS_ptrace, PTRACE_ATTACH, state.pid(&words[0])?, 0, 0)?;
+    let pid = state.pid(&words[0])?;
+    sys!(SYS_ptrace, PTRACE_ATTACH, pid, 0, 0)?;
+    loop {
+        let mut status = [0; 4];
+        sys!(SYS_wait4, pid, &mut status[..], libc::__WALL, 0).prepared()?;
+        let status = i32::from_ne_bytes(status);
+        if !libc::WIFSTOPPED(status) {
+            return Ok(());
+        }
+        match libc::WSTOPSIG(status) {
+            libc::SIGSTOP => break,
+            // Made up for the tracer at the end of an execve.
+            libc::SIGTRAP => sys!(SYS_ptrace, PTRACE_CONT, pid, 0, 0).prepared()?,
+            signal => sys!(SYS_ptrace, PTRACE_CONT, pid, 0, signal).prepared()?,
+        };
+    }
+    sys!(SYS_ptrace, PTRACE_DETACH, pid, 0, 0).prepared()?;
     Ok(())
 }
 
@@ -324,5 +344,26 @@ fn sleep(_: &mut State, words: &[String]) -> Result<(), Failure> {
 fn hold(_: &mut State, _: &[String]) -> Result<(), Failure> {
     loop {
         std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_attached_to_goes_on() {
+        let mut other = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let attached = ptrace_attach(&mut State::default(), &[other.id().to_string()]);
+        // A SIGSTOP that was left behind would have arrived by now.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", other.id())).unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(attached, Ok(()));
+        assert!(status.contains("State:\tS"), "{status}");
     }
 }
