@@ -64,6 +64,11 @@ processes() {
   { grep -lsxzF "$mark" /proc/[0-9]*/environ || true; } | cut -d/ -f3
 }
 
+# find_node: the process id of the node's VM, nothing when there is none.
+find_node() {
+  [[ ! -s $state/node.pid ]] || processes | grep -xF "$(< "$state/node.pid")" || true
+}
+
 # With a cache of its own: the usual one, by address, would hold an earlier bed's resources.
 kubectl() { "$state/bin/kubectl" --kubeconfig "$state/kubeconfig" --cache-dir "$state/cache" "$@"; }
 
