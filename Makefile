@@ -13,7 +13,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench soak vm-shell kube-up kube-node kube-crds kube-down clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench soak vm-shell kube-up kube-node kube-smoke kube-crds kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ kube-node: build ## the same cluster with a new node, with what was just built; 
 kube-crds: ## what the API server accepts and refuses of policies, in a control plane of its own
 	@export VARMOR_KUBE_STATE=target/kube-crds; trap integration/kube/down EXIT; \
 	  integration/kube/up > /dev/null && integration/kube/crd-test
+
+kube-smoke: build ## a Deployment in a cluster of its own, and a policy file on its node; KERNEL=
+	@export VARMOR_KUBE_STATE=target/kube-smoke; trap integration/kube/down EXIT; \
+	  integration/kube/up > /dev/null && integration/kube/node-up --kernel $(KERNEL) --timeout 1200 && integration/kube/smoke
 
 kube-down: ## ends the cluster
 	@integration/kube/down
