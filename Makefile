@@ -77,7 +77,7 @@ kube-node: build ## the same cluster with a new node, with what was just built; 
 	@integration/kube/node-up --kernel $(KERNEL)
 	@integration/kube/hello
 
-kube-crds: ## what the API server accepts and refuses of policies, in a control plane of its own
+kube-crds: deps ## what the API server accepts and refuses of policies, in a control plane of its own
 	@export VARMOR_KUBE_STATE=target/kube-crds; trap integration/kube/down EXIT; \
 	  integration/kube/up > /dev/null && integration/kube/crd-test
 
