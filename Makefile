@@ -16,7 +16,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ scenarios: build ## runs all scenarios, and those of the demo on every kernel an
 conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
 	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
-test: lint unit scenarios ## everything there is
+test: lint unit kube-crds scenarios ## everything there is
 
 demo: build ## shows a policy taking hold of a running pod, step by step
 	@target/release/demo --kernel $(KERNEL) --containerd $(CONTAINERD)
@@ -72,6 +72,27 @@ fuzz: deps ## fuzzes each reader of foreign bytes: FUZZ_SECONDS= for each, 300 w
 
 soak: build ## 50 container starts for each enforcer, each of which must be refused
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) --repeat 50 integration/scenarios/first-instruction
+
+kube-up: build ## a Kubernetes cluster to try things in: control plane here, node in the test VM; KERNEL=
+	@integration/kube/up > /dev/null
+	@integration/kube/node-up --kernel $(KERNEL)
+	@integration/kube/hello
+
+kube-node: build ## the same cluster with a new node, with what was just built; KERNEL=
+	@integration/kube/node-down
+	@integration/kube/node-up --kernel $(KERNEL)
+	@integration/kube/hello
+
+kube-crds: deps ## what the API server accepts and refuses of policies, in a control plane of its own
+	@export VARMOR_KUBE_STATE=target/kube-crds; trap integration/kube/down EXIT; \
+	  integration/kube/up > /dev/null && integration/kube/crd-test
+
+kube-smoke: build ## a Deployment in a cluster of its own, and a policy file on its node; KERNEL=
+	@export VARMOR_KUBE_STATE=target/kube-smoke; trap integration/kube/down EXIT; \
+	  integration/kube/up > /dev/null && integration/kube/node-up --kernel $(KERNEL) --timeout 1200 && integration/kube/smoke
+
+kube-down: ## ends the cluster
+	@integration/kube/down
 
 vm-shell: build ## a shell in the test VM, with containerd running: KERNEL=, CONTAINERD=
 	@integration/vm/run --kernel $(KERNEL) --payload "$$(integration/payload)" --shell -- 'containerd-up $(CONTAINERD)'

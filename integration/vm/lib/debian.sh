@@ -22,6 +22,7 @@ open_suite() {
   local suite=$1 dir=$2
   mkdir -p "$dir"/{lists/partial,cache/archives/partial}
   debian_source "$suite" > "$dir/sources.list"
+  echo "$suite" > "$dir/suite"
   # Check-Valid-Until: the Release file of a suite past its support has expired, and is still good.
   cat > "$dir/apt.conf" <<CONF
 Dir::State::Lists "$dir/lists";
@@ -41,6 +42,18 @@ CONF
 # nothing when none does.
 newest_package() {
   APT_CONFIG=$1/apt.conf apt-cache pkgnames | { grep -Ex "$2" || true; } | sort -V | tail -n 1
+}
+
+# unpack_source DIR TARGET PACKAGE: downloads the upstream sources of one package, as Debian has
+# them and without Debian's changes, and unpacks them into TARGET.
+unpack_source() {
+  local dir=$1 target=$2 package=$3
+  debian_source "$(< "$dir/suite")" | sed 's/^deb /deb-src /' >> "$dir/sources.list"
+  APT_CONFIG=$dir/apt.conf apt-get -qq update
+  mkdir -p "$dir/source" "$target"
+  (cd "$dir/source" && APT_CONFIG=$dir/apt.conf apt-get -qq source --download-only "$package")
+  tar -x -f "$dir"/source/*.orig.tar.* -C "$target" --strip-components 1
+  rm -r "$dir/source"
 }
 
 # unpack_packages DIR TARGET PACKAGE...: downloads packages (not what they depend on) and
