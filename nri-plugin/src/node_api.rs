@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const DEFAULT_SOURCE: &str = "api";
 pub struct Service {
     node: Arc<Node>,
     applied: Arc<Applied>,
+    /// Where what was told of pods and workloads is kept.
+    inventory: PathBuf,
     subscribers: Arc<Subscribers>,
     /// One change of the policies at a time.
     changes: tokio::sync::Mutex<()>,
@@ -32,10 +35,16 @@ pub struct Service {
 
 impl Service {
     /// A service of this node; `applied` is where brought policies are kept.
-    pub fn new(node: Arc<Node>, applied: Applied, subscribers: Arc<Subscribers>) -> Self {
+    pub fn new(
+        node: Arc<Node>,
+        applied: Applied,
+        inventory: PathBuf,
+        subscribers: Arc<Subscribers>,
+    ) -> Self {
         Self {
             node,
             applied: Arc::new(applied),
+            inventory,
             subscribers,
             changes: tokio::sync::Mutex::default(),
         }
@@ -43,10 +52,18 @@ impl Service {
 
     async fn read(&self, text: String) -> Result<Policy, String> {
         let compiler = Arc::clone(&self.node.adapters.compiler);
+        // Who has told of workloads goes on doing so.
+        let has_workloads = self.node.state().inventory.is_some();
         let compiled = tokio::task::spawn_blocking(move || {
             let mut objects = varmor_policy::parse(&text).map_err(|errors| store::join(&errors))?;
             match (objects.pop(), objects.is_empty()) {
-                (Some(object), true) => Policy::new(object, &*compiler),
+                (Some(object), true) => {
+                    if !has_workloads {
+                        let checked = varmor_policy::validate::for_node(&object);
+                        checked.map_err(|errors| store::join(&errors))?;
+                    }
+                    Policy::new(object, &*compiler)
+                }
                 _ => Err("a document must be one policy object".to_owned()),
             }
         });
@@ -225,6 +242,25 @@ impl varmor_node_api::Service for Service {
         Ok(self.node.status(request.containers))
     }
 
+    async fn tell(&self, request: api::TellRequest) -> Result<api::TellResponse, ApiError> {
+        let _one = self.changes.lock().await;
+        if let Some(inventory) = self.node.tell(&request) {
+            let path = self.inventory.clone();
+            let saved = tokio::task::spawn_blocking(move || inventory.save(&path)).await;
+            if let Err(error) = saved.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                tracing::error!("{}: {error}", self.inventory.display());
+            }
+        }
+        Ok(api::TellResponse::new())
+    }
+
+    async fn questions(
+        &self,
+        _: api::QuestionsRequest,
+    ) -> Result<mpsc::Receiver<api::Question>, ApiError> {
+        Ok(self.node.answerer())
+    }
+
     async fn violations(
         &self,
         request: api::ViolationsRequest,
@@ -363,7 +399,12 @@ mod tests {
         fn new() -> Self {
             let fixture = Fixture::new(FailurePolicy::Fail);
             let applied = Applied::new(fixture.directory.path().join("applied"));
-            let service = Service::new(Arc::clone(&fixture.node), applied, Arc::default());
+            let service = Service::new(
+                Arc::clone(&fixture.node),
+                applied,
+                fixture.directory.path().join("inventory.json"),
+                Arc::default(),
+            );
             let node = Arc::clone(&fixture.node);
             tokio::spawn(async move { node.reconcile_for_ever().await });
             Self { fixture, service }

@@ -1,4 +1,8 @@
-//! Which policies hold for a container, as the node sees it: namespace, pod name, pod labels, container name.
+//! Which policies hold for a container, as the node sees it: namespace, pod name, pod labels, container name, and the
+//! name and labels of the workload that the pod belongs to.
+//!
+//! A policy looks at one object: the pod where its target's kind is Pod, else the workload of that kind. That object must
+//! have opted in.
 //!
 //! Those that match stand in an order: a cluster policy before a namespaced one; then by `creationTimestamp`, the oldest
 //! first (an object without one counts as newer than any with one); then by name in byte order. The first one holds
@@ -6,12 +10,14 @@
 //! not say so hold no more than they would beside a policy that does not merge.
 
 use crate::enforcer::{Enforcer, Enforcers};
+use crate::owner::Owner;
+use crate::plan::PolicyRef;
 use crate::types::{KIND_CLUSTER, PolicyObject, Target};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The one target kind that the node resolves without the API server: a pod knows its own labels and name, and not
-/// those of the workload that made it.
+/// those of the workload that made it ([`crate::owner`]).
 pub const KIND_POD: &str = "Pod";
 /// Every target kind.
 pub const TARGET_KINDS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", KIND_POD];
@@ -72,6 +78,15 @@ pub struct ContainerFacts {
     pub pod_annotations: BTreeMap<String, String>,
     /// The container's name in the pod.
     pub container_name: String,
+    /// The workload that the pod belongs to.
+    pub owner: Owner,
+}
+
+impl ContainerFacts {
+    /// Whether any policy may select the container.
+    pub fn opted_in(&self, opt_in: &OptIn) -> bool {
+        opt_in.holds(&self.pod_labels) || self.owner.opted_in(opt_in)
+    }
 }
 
 /// The outcome for one container.
@@ -83,41 +98,57 @@ pub enum Selection<'a> {
     OptedOut(Vec<&'a PolicyObject>),
     /// No policy selects the container.
     NotSelected,
+    /// Whether this policy holds, alone or beside others, depends on the pod's workload, which is not known.
+    Unknown(PolicyRef),
 }
 
 /// The policies that hold for a container.
 ///
 /// Annotations take enforcers away, not policies: a policy that is left without any still counts in the order, and still
 /// is a member of the composition, so that all the containers that the same policies select are under one profile.
-///
-/// Policies for kind Deployment, StatefulSet and DaemonSet select nothing here: see [`crate::validate::for_node`].
 pub fn select<'a>(
     policies: &'a [PolicyObject],
     facts: &ContainerFacts,
     opt_in: &OptIn,
 ) -> Selection<'a> {
-    if !opt_in.holds(&facts.pod_labels) {
+    let mut candidates: Vec<(&PolicyObject, Option<bool>)> = policies
+        .iter()
+        .map(|policy| (policy, policy_matches(policy, facts, opt_in)))
+        .filter(|(_, matched)| *matched != Some(false))
+        .collect();
+    candidates.sort_by(|(a, _), (b, _)| precedence(a).cmp(&precedence(b)));
+    let left_of = |members: &[&PolicyObject]| {
+        let mut enforcers: Enforcers = members
+            .iter()
+            .flat_map(|policy| enforcers_of(policy).iter())
+            .collect();
+        remove_opted_out(
+            &mut enforcers,
+            &facts.pod_annotations,
+            &facts.container_name,
+        );
+        enforcers
+    };
+    let mut members: Vec<&PolicyObject> = Vec::new();
+    for (policy, matched) in candidates {
+        if !members.is_empty() && !merges(policy) {
+            continue;
+        }
+        if matched.is_none() {
+            if left_of(&[policy]).is_empty() {
+                continue;
+            }
+            return Selection::Unknown(policy.reference());
+        }
+        members.push(policy);
+        if !merges(policy) {
+            break;
+        }
+    }
+    if members.is_empty() {
         return Selection::NotSelected;
     }
-    let mut members: Vec<&PolicyObject> = policies
-        .iter()
-        .filter(|p| policy_matches(p, facts))
-        .collect();
-    members.sort_by(|a, b| precedence(a).cmp(&precedence(b)));
-    match members.first() {
-        None => return Selection::NotSelected,
-        Some(first) if merges(first) => members.retain(|p| merges(p)),
-        Some(_) => members.truncate(1),
-    }
-    let mut enforcers: Enforcers = members
-        .iter()
-        .flat_map(|p| enforcers_of(p).iter())
-        .collect();
-    remove_opted_out(
-        &mut enforcers,
-        &facts.pod_annotations,
-        &facts.container_name,
-    );
+    let enforcers = left_of(&members);
     if enforcers.is_empty() {
         Selection::OptedOut(members)
     } else {
@@ -136,11 +167,19 @@ pub(crate) fn enforcers_of(policy: &PolicyObject) -> Enforcers {
     Enforcers::parse(&policy.spec().policy.enforcer).unwrap_or_default()
 }
 
-fn policy_matches(policy: &PolicyObject, facts: &ContainerFacts) -> bool {
+/// `None` when that depends on a workload that is not known.
+fn policy_matches(policy: &PolicyObject, facts: &ContainerFacts, opt_in: &OptIn) -> Option<bool> {
     let target = &policy.spec().target;
-    policy_covers_namespace(policy, &facts.namespace)
-        && names_container(target, &facts.container_name)
-        && matches_pod(target, &facts.pod_name, Some(&facts.pod_labels)) == Some(true)
+    if !policy_covers_namespace(policy, &facts.namespace)
+        || !names_container(target, &facts.container_name)
+    {
+        return Some(false);
+    }
+    let pod = Subject {
+        name: &facts.pod_name,
+        labels: Some(&facts.pod_labels),
+    };
+    matches_target(target, &pod, &facts.owner, opt_in)
 }
 
 /// Whether a policy's scope includes a namespace.
@@ -156,20 +195,56 @@ pub(crate) fn names_container(target: &Target, container_name: &str) -> bool {
     target.containers.is_empty() || target.containers.iter().any(|name| name == container_name)
 }
 
-/// Whether a target includes a pod; `None` when that depends on labels that are not known.
-pub(crate) fn matches_pod(
-    target: &Target,
-    pod_name: &str,
-    labels: Option<&BTreeMap<String, String>>,
-) -> Option<bool> {
-    if target.kind != KIND_POD {
-        return Some(false);
+/// The object that a target selects by name or by labels.
+pub(crate) struct Subject<'a> {
+    pub(crate) name: &'a str,
+    /// `None` when they are not known.
+    pub(crate) labels: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Subject<'_> {
+    /// `None` when that depends on labels that are not known.
+    fn is_selected(&self, target: &Target, opt_in: &OptIn) -> Option<bool> {
+        let opted_in = match (self.labels, &opt_in.0) {
+            (Some(labels), _) => Some(opt_in.holds(labels)),
+            (None, None) => Some(true),
+            (None, Some(_)) => None,
+        };
+        let matches = match (&target.name, &target.selector) {
+            (Some(name), None) => Some(name == self.name),
+            (None, Some(selector)) => self.labels.map(|labels| selector.matches(labels)),
+            // Both or none: refused by validation.
+            _ => Some(false),
+        };
+        match (opted_in, matches) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        }
     }
-    match (&target.name, &target.selector) {
-        (Some(name), None) => Some(name == pod_name),
-        (None, Some(selector)) => labels.map(|labels| selector.matches(labels)),
-        // Both or none: refused by validation.
-        _ => Some(false),
+}
+
+/// Whether a target includes a pod, by itself or by its workload; `None` when that depends on what is not known.
+pub(crate) fn matches_target(
+    target: &Target,
+    pod: &Subject<'_>,
+    owner: &Owner,
+    opt_in: &OptIn,
+) -> Option<bool> {
+    if target.kind == KIND_POD {
+        return pod.is_selected(target, opt_in);
+    }
+    match owner {
+        Owner::None => Some(false),
+        Owner::Unknown => None,
+        Owner::Workload(workload) if workload.name.kind != target.kind => Some(false),
+        Owner::Workload(workload) => {
+            let subject = Subject {
+                name: &workload.name.name,
+                labels: Some(&workload.labels),
+            };
+            subject.is_selected(target, opt_in)
+        }
     }
 }
 
@@ -265,6 +340,7 @@ mod tests {
             pod_labels: map(&[("sandbox.varmor.org/enable", "true"), ("app", "web")]),
             pod_annotations: BTreeMap::new(),
             container_name: "c1".into(),
+            owner: Owner::None,
         }
     }
 
@@ -273,6 +349,7 @@ mod tests {
             Selection::Selected(members, enforcers) => format!("{} {enforcers}", names(&members)),
             Selection::OptedOut(members) => format!("{} opted out", names(&members)),
             Selection::NotSelected => "none".into(),
+            Selection::Unknown(policy) => format!("{} unknown", policy.name),
         }
     }
 
@@ -479,5 +556,92 @@ mod tests {
         assert_eq!(OptIn::parse(""), Ok(OptIn(None)));
         assert!(OptIn::parse("abc").is_err());
         assert!(OptIn::parse("=abc").is_err());
+    }
+
+    #[test]
+    fn policies_for_workloads_look_at_the_workload() {
+        use crate::owner::{Workload, WorkloadName};
+        let owner = |kind: &str, name: &str, labels: &[(&str, &str)]| {
+            Owner::Workload(Workload {
+                name: WorkloadName::new(kind, "demo", name),
+                labels: map(labels),
+            })
+        };
+        const IN: (&str, &str) = ("sandbox.varmor.org/enable", "true");
+        let by_name = "{kind: Deployment, name: web}";
+        let by_label = "{kind: Deployment, selector: {matchExpressions: [{key: tier, operator: In, values: [front]}]}}";
+        let front = owner("Deployment", "web", &[IN, ("tier", "front")]);
+        for (target, owner, expected) in [
+            (by_name, front.clone(), "p AppArmorBPF"),
+            (by_label, front.clone(), "p AppArmorBPF"),
+            (by_label, owner("Deployment", "web", &[IN]), "none"),
+            // The workload must have opted in, whatever its pods say.
+            (by_name, owner("Deployment", "web", &[]), "none"),
+            (
+                by_label,
+                owner("Deployment", "web", &[("tier", "front")]),
+                "none",
+            ),
+            (by_name, owner("StatefulSet", "web", &[IN]), "none"),
+            (by_name, owner("Deployment", "web-1", &[IN]), "none"),
+            (
+                "{kind: DaemonSet, name: web}",
+                owner("DaemonSet", "web", &[IN]),
+                "p AppArmorBPF",
+            ),
+            (
+                "{kind: Deployment, name: web, containers: [c2]}",
+                Owner::Unknown,
+                "none",
+            ),
+            (by_name, Owner::None, "none"),
+            (by_name, Owner::Unknown, "p unknown"),
+        ] {
+            let policies = [policy("VarmorPolicy", "p", "", target)];
+            let facts = ContainerFacts {
+                owner: owner.clone(),
+                ..facts()
+            };
+            assert_eq!(chosen(&policies, &facts), expected, "{target} {owner:?}");
+        }
+        // A pod that has not opted in itself is selected through its workload, and not as a pod.
+        let policies = [
+            policy("VarmorPolicy", "a", "", "{kind: Pod, selector: {}}"),
+            policy("VarmorPolicy", "b", "", by_name),
+        ];
+        let facts = ContainerFacts {
+            owner: front,
+            pod_labels: BTreeMap::new(),
+            ..facts()
+        };
+        assert_eq!(chosen(&policies, &facts), "b AppArmorBPF");
+        assert!(facts.opted_in(&OptIn::default()));
+    }
+
+    #[test]
+    fn an_unknown_workload_matters_only_where_it_could_change_the_outcome() {
+        let workload = "{kind: Deployment, name: web}";
+        let first = policy(
+            "VarmorClusterPolicy",
+            "first",
+            "",
+            "{kind: Pod, name: web-1}",
+        );
+        let unknown = policy("VarmorPolicy", "second", "", workload);
+        let merged = |kind: &str, name: &str, target: &str| {
+            policy_with(kind, name, "", target, "enforcer: BPF, merge: true")
+        };
+        let facts = ContainerFacts {
+            owner: Owner::Unknown,
+            ..facts()
+        };
+        assert_eq!(
+            chosen(&[first, unknown.clone()], &facts),
+            "first AppArmorBPF"
+        );
+        let pod = merged("VarmorClusterPolicy", "pod", "{kind: Pod, name: web-1}");
+        assert_eq!(chosen(&[pod.clone(), unknown], &facts), "pod BPF");
+        let beside = merged("VarmorPolicy", "beside", workload);
+        assert_eq!(chosen(&[pod, beside], &facts), "beside unknown");
     }
 }
