@@ -68,11 +68,6 @@ impl Resolver {
         })
     }
 
-    /// The label of workloads that have opted in.
-    pub fn opt_in(&self) -> &OptIn {
-        &self.opt_in
-    }
-
     /// The workload of a pod.
     ///
     /// # Errors

@@ -213,7 +213,9 @@ async fn follow_policies(client: &Client, shared: &Arc<Shared>, resources: Vec<A
                 };
                 relist.saw(&key);
                 shared.change(|desired| {
-                    if object.metadata.deletion_timestamp.is_some() {
+                    // A profile that is being deleted holds until its finalizer is gone, with its policy.
+                    let is_going = object.metadata.deletion_timestamp.is_some();
+                    if is_going && kind != kinds::KIND_PROFILE {
                         desired.policies.remove(&key);
                     } else {
                         desired.policies.insert(key, wanted);
