@@ -122,7 +122,12 @@ impl Sender {
 
     /// An Event on a policy. It is only a note: what counts is the status.
     async fn tell(&self, policy: &PolicyKey, uid: &str, reason: &str, note: &str) {
-        let namespace = Some(policy.1.clone()).filter(|namespace| !namespace.is_empty());
+        // Events of objects without a namespace are in `default`: servers before 1.25 take no other, and a reference without
+        // one would be sent to kube-system.
+        let namespace = match policy.1.as_str() {
+            "" => Some("default".to_owned()),
+            namespace => Some(namespace.to_owned()),
+        };
         let reference = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
             kind: Some(policy.0.clone()),

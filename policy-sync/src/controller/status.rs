@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// Most failing nodes that a profile names: an object has a limited size.
 const MAX_CONDITIONS: usize = 50;
 
+/// Said of a version that became a profile. Never an empty text: Kubernetes 1.20 takes that for null.
+const ACCEPTED: &str = "it is valid";
+
 /// What the nodes say of one policy.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Summary {
@@ -47,7 +50,8 @@ pub fn summary<'a>(
         match entry["state"].as_str() {
             Some("InForce") => sum.current += 1,
             Some("Failed") => {
-                let message = entry["message"].as_str().unwrap_or_default();
+                let message = entry["message"].as_str().filter(|text| !text.is_empty());
+                let message = message.unwrap_or("it is not in force");
                 sum.failures.push((node.clone(), message.to_owned()));
             }
             _ => {}
@@ -91,7 +95,7 @@ pub fn policy_status(
     match (refused, profile) {
         (Some(message), None) => add("Created", "False", "Forbidden", message),
         (Some(message), Some(_)) => {
-            add("Created", "True", "Accepted", "");
+            add("Created", "True", "Accepted", ACCEPTED);
             add(
                 "Updated",
                 "False",
@@ -100,9 +104,9 @@ pub fn policy_status(
             );
         }
         (None, _) => {
-            add("Created", "True", "Accepted", "");
+            add("Created", "True", "Accepted", ACCEPTED);
             if generation > 1 {
-                add("Updated", "True", "Accepted", "");
+                add("Updated", "True", "Accepted", ACCEPTED);
             }
         }
     }
