@@ -183,8 +183,10 @@ fn shortened(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(most - '…'.len_utf8());
-    format!("{}…", &text[..end])
+    let room = most - '…'.len_utf8();
+    let starts = text.char_indices().map(|(start, _)| start);
+    let end = starts.take_while(|start| *start <= room).last();
+    format!("{}…", &text[..end.unwrap_or_default()])
 }
 
 #[cfg(test)]

@@ -83,9 +83,9 @@ pub fn policy_status(
     let mut conditions = Vec::new();
     let mut add = |kind: &str, status: &str, reason: &str, message: &str| {
         let before = old["conditions"].as_array().into_iter().flatten();
-        let before = before.filter(|one| one["type"] == kind && one["status"] == status);
+        let mut before = before.filter(|one| one["type"] == kind && one["status"] == status);
         let since = before
-            .last()
+            .next_back()
             .and_then(|one| one["lastTransitionTime"].as_str());
         conditions.push(json!({
             "type": kind, "status": status, "reason": reason, "message": message,
