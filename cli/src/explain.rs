@@ -168,6 +168,8 @@ fn holding(
         pod_labels: labels,
         pod_annotations: pairs(&arguments.annotations)?,
         container_name: name.to_owned(),
+        // Policies for workloads are left out.
+        owner: varmor_policy::owner::Owner::None,
     };
     for one in loaded
         .iter()
@@ -181,7 +183,8 @@ fn holding(
     }
     let objects: Vec<PolicyObject> = loaded.iter().map(|one| one.object.clone()).collect();
     let (members, enforcers) = match select(&objects, &facts, &opt_in) {
-        Selection::NotSelected => {
+        // Nothing is unknown of a pod without a workload.
+        Selection::NotSelected | Selection::Unknown(_) => {
             answer.unprotected = Some(if opt_in.holds(&facts.pod_labels) {
                 "no policy selects it".to_owned()
             } else {

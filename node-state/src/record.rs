@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use varmor_policy::owner::Owner;
 use varmor_policy::plan::{PolicyRef, Seccomp};
 
 use crate::id::{ContainerId, ProfileName};
@@ -70,6 +71,14 @@ pub struct SandboxRecord {
     /// The pod's addresses, as far as the runtime said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// The workload that the pod belongs to.
+    #[serde(default = "unknown", skip_serializing_if = "Owner::is_unknown")]
+    pub owner: Owner,
+}
+
+/// What a record says that an earlier version wrote.
+fn unknown() -> Owner {
+    Owner::Unknown
 }
 
 /// A profile in force on this node: what a container needs to be put under it without asking the daemon.

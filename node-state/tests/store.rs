@@ -78,6 +78,7 @@ fn a_sandbox_a_profile_and_the_index_come_back_as_they_were() {
         labels: BTreeMap::from([("a".into(), "b".into())]),
         annotations: BTreeMap::new(),
         addresses: vec![],
+        owner: varmor_policy::owner::Owner::Unknown,
     };
     state.save_sandbox(&sandbox).unwrap();
     assert_eq!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use varmor_node_state::{ContainerId, Marker, SandboxRecord};
 use varmor_policy::matching::ContainerFacts;
+use varmor_policy::owner::Owner;
 use varmor_policy::plan::PolicyRef;
 
 use crate::store::Profile;
@@ -30,7 +31,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// What matching looks at, for one of the pod's containers.
+    /// What matching looks at, for one of the pod's containers, except for the pod's workload.
     pub fn facts(&self, container: &str) -> ContainerFacts {
         ContainerFacts {
             namespace: self.namespace.clone(),
@@ -38,11 +39,12 @@ impl Pod {
             pod_labels: self.labels.clone(),
             pod_annotations: self.annotations.clone(),
             container_name: container.to_owned(),
+            owner: Owner::Unknown,
         }
     }
 
     /// What the OCI hook is told.
-    pub fn record(&self) -> Result<SandboxRecord, varmor_node_state::BadId> {
+    pub fn record(&self, owner: Owner) -> Result<SandboxRecord, varmor_node_state::BadId> {
         Ok(SandboxRecord {
             sandbox_id: ContainerId::new(&*self.id)?,
             namespace: self.namespace.clone(),
@@ -51,6 +53,7 @@ impl Pod {
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             addresses: self.addresses.clone(),
+            owner,
         })
     }
 }

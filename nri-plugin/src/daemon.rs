@@ -17,6 +17,7 @@ use varmor_policy::matching::OptIn;
 use crate::applied::Applied;
 use crate::config::Config;
 use crate::enforcers::{apparmor, bpf, seccomp};
+use crate::inventory::Inventory;
 use crate::node::{Adapters, Node, Settings};
 use crate::nri::Varmor;
 use crate::policies_dir::{File, Folder, watch::Watch};
@@ -68,11 +69,17 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         },
     );
     node.adopt_profiles();
+    let inventory = config.state_dir.join("inventory.json");
+    match Inventory::load(&inventory) {
+        Ok(Some(known)) => node.inventory_found(known),
+        Ok(None) => {}
+        Err(error) => tracing::error!("{}: {error}", inventory.display()),
+    }
     let applied = Applied::new(config.state_dir.join("applied"));
     for (reference, policy) in applied.load(&*compiler)? {
         node.applied_changed(&reference, Some(policy));
     }
-    let mut folder = Policies::open(config, Arc::clone(&compiler));
+    let mut folder = Policies::open(config, for_files(Arc::clone(&compiler)));
     folder.read(&node, Default::default()).await;
 
     // What was in force before must hold before anything is answered.
@@ -88,7 +95,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .map(|events| Pump::start(events, Arc::clone(&node), sinks, Arc::clone(&subscribers)))
         .transpose()
         .context("the reader of violations")?;
-    let service = node_api::Service::new(Arc::clone(&node), applied, subscribers);
+    let service = node_api::Service::new(Arc::clone(&node), applied, inventory, subscribers);
     let api = node_api::serve(&config.node_socket, service, stopped(&stop))?;
     let plugin = Arc::new(Varmor::new(
         Arc::clone(&node),
@@ -132,6 +139,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         opt_in: OptIn::parse(&config.opt_in_label)
             .map_err(|error| anyhow::anyhow!("--opt-in-label: {error}"))?,
         failure_policy: config.failure_policy.into(),
+        own_namespace: config.varmor_namespace.clone(),
     })
 }
 
@@ -145,9 +153,6 @@ fn compiler(config: &Config) -> Arc<Compiler> {
     };
     Arc::new(
         move |objects: &[&varmor_policy::PolicyObject], name: Option<&str>| {
-            for object in objects {
-                varmor_policy::validate::for_node(object)?;
-            }
             // Disks come and go: each compilation sees those of its time.
             let settings = CompileSettings {
                 disk_devices: disks::read(Path::new(PARTITIONS))
@@ -158,6 +163,18 @@ fn compiler(config: &Config) -> Arc<Compiler> {
                 Some(name) => varmor_policy::compile::compile_as(name, objects, &settings),
                 None => varmor_policy::compile::compile_composed(objects, &settings),
             }
+        },
+    )
+}
+
+/// Files hold on a node without an API server, so that nothing in them may need one.
+fn for_files(compiler: Arc<Compiler>) -> Arc<Compiler> {
+    Arc::new(
+        move |objects: &[&varmor_policy::PolicyObject], name: Option<&str>| {
+            for object in objects {
+                varmor_policy::validate::for_node(object)?;
+            }
+            compiler(objects, name)
         },
     )
 }

@@ -8,6 +8,7 @@ mod counters;
 mod daemon;
 mod disks;
 mod enforcers;
+mod inventory;
 mod memory;
 mod node;
 mod node_api;

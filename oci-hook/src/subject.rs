@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use varmor_node_state::{ContainerId, NodeState, StateError};
+use varmor_policy::index::Asked;
 use varmor_policy::matching::OptIn;
+use varmor_policy::owner::Owner;
 use varmor_policy::plan::PolicyRef;
 
 /// Set by containerd on everything that its CRI plugin starts (internal/cri/annotations).
@@ -36,6 +38,22 @@ pub struct Subject {
     pub labels: Option<BTreeMap<String, String>>,
     /// The pod's annotations, which can opt a container out; none when nobody wrote them down.
     pub annotations: Option<BTreeMap<String, String>>,
+    /// The workload that the pod belongs to.
+    pub owner: Owner,
+}
+
+impl Subject {
+    /// What the index is asked.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            namespace: &self.namespace,
+            pod_name: &self.pod,
+            labels: self.labels.as_ref(),
+            annotations: self.annotations.as_ref(),
+            owner: &self.owner,
+            container_name: &self.container,
+        }
+    }
 }
 
 /// What a bundle is.
@@ -80,6 +98,7 @@ pub fn origin(
             container: id.to_string(),
             labels: Some(annotations.clone()),
             annotations: Some(annotations.clone()),
+            owner: Owner::None,
         }),
     }
 }
@@ -102,12 +121,16 @@ fn cri(state: &NodeState, annotations: &BTreeMap<String, String>) -> Origin {
     // Older runtimes leave the uid out.
     let pod_uid = annotations.get(SANDBOX_UID).cloned().unwrap_or_default();
     // A record that is damaged, or of another pod, says as much about the labels as none: they are unknown.
-    let (labels, annotations) = annotations
+    let record = annotations
         .get(SANDBOX_ID)
         .and_then(|id| ContainerId::new(id.as_str()).ok())
         .and_then(|id| state.load_sandbox(&id).ok().flatten())
         .filter(|sandbox| sandbox.namespace == namespace && sandbox.name == pod)
-        .filter(|sandbox| pod_uid.is_empty() || sandbox.uid == pod_uid)
+        .filter(|sandbox| pod_uid.is_empty() || sandbox.uid == pod_uid);
+    let owner = record
+        .as_ref()
+        .map_or(Owner::Unknown, |sandbox| sandbox.owner.clone());
+    let (labels, annotations) = record
         .map(|sandbox| (sandbox.labels, sandbox.annotations))
         .unzip();
     Origin::Cri(Subject {
@@ -117,6 +140,7 @@ fn cri(state: &NodeState, annotations: &BTreeMap<String, String>) -> Origin {
         container,
         labels,
         annotations,
+        owner,
     })
 }
 

@@ -1,9 +1,10 @@
 //! What the OCI hook needs to decide alone, when the daemon did not see a container: which pods could be selected.
 
 use crate::matching::{
-    OptIn, enforcers_of, matches_pod, merges, names_container, policy_covers_namespace, precedence,
-    remove_opted_out,
+    OptIn, Subject, enforcers_of, matches_target, merges, names_container, policy_covers_namespace,
+    precedence, remove_opted_out,
 };
+use crate::owner::{Owner, Owners};
 use crate::plan::PolicyRef;
 use crate::types::PolicyObject;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,23 @@ pub enum Could {
     Unknown(PolicyRef),
 }
 
+/// A container that the index is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The pod's namespace.
+    pub namespace: &'a str,
+    /// The pod's name.
+    pub pod_name: &'a str,
+    /// The pod's labels, where they are known.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The pod's annotations, where they are known.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// The workload that the pod belongs to.
+    pub owner: &'a Owner,
+    /// The container's name in the pod.
+    pub container_name: &'a str,
+}
+
 /// The targets of all policies, as a file that the daemon leaves for the hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +57,9 @@ pub struct PolicyIndex {
     /// What to do when in doubt.
     pub failure_policy: FailurePolicy,
     policies: Vec<PolicyObject>,
+    /// The workloads that policies can look at; nothing on a node without an API server.
+    #[serde(default)]
+    owners: Owners,
 }
 
 impl PolicyIndex {
@@ -54,7 +75,15 @@ impl PolicyIndex {
             opt_in,
             failure_policy,
             policies,
+            owners: Owners::default(),
         }
+    }
+
+    /// An index that also knows workloads.
+    #[must_use]
+    pub fn with_owners(mut self, owners: Owners) -> Self {
+        self.owners = owners;
+        self
     }
 
     /// Whether a policy could select a container; `labels` are the pod's, `None` when nobody knows them.
@@ -65,22 +94,28 @@ impl PolicyIndex {
         labels: Option<&BTreeMap<String, String>>,
         container_name: &str,
     ) -> Could {
-        self.could_select_annotated(namespace, pod_name, labels, None, container_name)
+        let subject = Asked {
+            namespace,
+            pod_name,
+            labels,
+            annotations: None,
+            owner: &Owner::Unknown,
+            container_name,
+        };
+        self.could_select_asked(&subject)
     }
 
-    /// As [`Self::could_select`], for a pod whose annotations are known: they can opt the container out.
-    pub fn could_select_annotated(
-        &self,
-        namespace: &str,
-        pod_name: &str,
-        labels: Option<&BTreeMap<String, String>>,
-        annotations: Option<&BTreeMap<String, String>>,
-        container_name: &str,
-    ) -> Could {
-        if labels.is_some_and(|labels| !self.opt_in.holds(labels)) {
-            return Could::No;
-        }
-        let opted_in = labels.is_some() || self.opt_in.0.is_none();
+    /// As [`Self::could_select`], for a pod of which more may be known: annotations can opt the container out, and the
+    /// workload is what some policies look at.
+    pub fn could_select_asked(&self, asked: &Asked<'_>) -> Could {
+        let Asked {
+            namespace, labels, ..
+        } = *asked;
+        let owner = self.owner_of(asked);
+        let pod = Subject {
+            name: asked.pod_name,
+            labels,
+        };
         // In order of precedence: the first match that is certain decides who can follow, unless an uncertain one comes
         // before it.
         let mut members = Vec::new();
@@ -88,20 +123,20 @@ impl PolicyIndex {
         for policy in &self.policies {
             let target = &policy.spec().target;
             if !policy_covers_namespace(policy, namespace)
-                || !names_container(target, container_name)
+                || !names_container(target, asked.container_name)
                 || (!members.is_empty() && !merges(policy))
             {
                 continue;
             }
-            let matched = matches_pod(target, pod_name, labels);
+            let matched = matches_target(target, &pod, &owner, &self.opt_in);
             if matched == Some(false) {
                 continue;
             }
             let mut enforcers = enforcers_of(policy);
-            if let Some(annotations) = annotations {
-                remove_opted_out(&mut enforcers, annotations, container_name);
+            if let Some(annotations) = asked.annotations {
+                remove_opted_out(&mut enforcers, annotations, asked.container_name);
             }
-            if matched.is_some() && opted_in {
+            if matched.is_some() {
                 members.push(policy.reference());
                 any_enforcer |= !enforcers.is_empty();
                 if !merges(policy) {
@@ -115,6 +150,25 @@ impl PolicyIndex {
             Could::Yes(members)
         } else {
             Could::No
+        }
+    }
+
+    /// Whether a pod or its workload is known to have opted in.
+    pub fn opted_in(&self, asked: &Asked<'_>) -> bool {
+        asked.labels.is_some_and(|labels| self.opt_in.holds(labels))
+            || self.owner_of(asked).opted_in(&self.opt_in)
+    }
+
+    /// The owner as it was told, else by what is known.
+    fn owner_of(&self, asked: &Asked<'_>) -> Owner {
+        if !asked.owner.is_unknown() {
+            return asked.owner.clone();
+        }
+        match Owners::told_by_labels(asked.annotations, asked.labels) {
+            Owner::Unknown => self
+                .owners
+                .inferred(asked.namespace, asked.pod_name, asked.labels),
+            told => told,
         }
     }
 }
@@ -213,13 +267,14 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
     fn annotations_opt_out() {
         let out = labels(&[("container.bpf.security.beta.varmor.org/c", "unconfined")]);
         let pod = labels(&[("sandbox.varmor.org/enable", "true")]);
-        let could = index(OptIn::default()).could_select_annotated(
-            "demo",
-            "web-1",
-            Some(&pod),
-            Some(&out),
-            "c",
-        );
+        let could = index(OptIn::default()).could_select_asked(&Asked {
+            namespace: "demo",
+            pod_name: "web-1",
+            labels: Some(&pod),
+            annotations: Some(&out),
+            owner: &Owner::None,
+            container_name: "c",
+        });
         assert_eq!(could, Could::No);
     }
 
@@ -269,11 +324,15 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
             ("VarmorClusterPolicy", ""),
         ] {
             for merge in [true, false] {
-                for enforcer in ["BPF", "AppArmor", "AppArmorSeccomp"] {
+                for (enforcer, target) in [
+                    ("BPF", "Pod"),
+                    ("AppArmor", "Deployment"),
+                    ("AppArmorSeccomp", "Pod"),
+                ] {
                     let name = format!("{}-{merge}", enforcer.to_lowercase());
                     yaml += &format!(
                         "---\napiVersion: crd.varmor.org/v1beta1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\n\
-                         spec: {{target: {{kind: Pod, selector: {{}}}}, policy: {{mode: AlwaysAllow, merge: {merge}, enforcer: {enforcer}}}}}\n"
+                         spec: {{target: {{kind: {target}, selector: {{}}}}, policy: {{mode: AlwaysAllow, merge: {merge}, enforcer: {enforcer}}}}}\n"
                     );
                 }
             }
@@ -292,29 +351,80 @@ spec: {target: {kind: Pod, selector: {matchLabels: {app: web}}, containers: [c1]
                 .map(|bit| all[bit].clone())
                 .collect();
             let index = PolicyIndex::new(&chosen, OptIn::default(), FailurePolicy::Fail);
-            for annotations in [BTreeMap::new(), annotation("bpf"), annotation("apparmor")] {
-                let could = index.could_select_annotated(
-                    "demo",
-                    "web",
-                    Some(&pod),
-                    Some(&annotations),
-                    "c1",
-                );
+            let workload = Owner::Workload(crate::owner::Workload {
+                name: crate::owner::WorkloadName::new("Deployment", "demo", "web"),
+                labels: pod.clone(),
+            });
+            for (annotations, owner) in [
+                (BTreeMap::new(), Owner::None),
+                (annotation("bpf"), workload.clone()),
+                (annotation("apparmor"), workload),
+                (BTreeMap::new(), Owner::Unknown),
+                (annotation("apparmor"), Owner::Unknown),
+            ] {
+                let mut labels = pod.clone();
+                if owner.is_unknown() {
+                    labels.insert("pod-template-hash".into(), "1".into());
+                }
                 let facts = ContainerFacts {
                     namespace: "demo".into(),
                     pod_name: "web".into(),
-                    pod_labels: pod.clone(),
+                    pod_labels: labels,
                     pod_annotations: annotations,
                     container_name: "c1".into(),
+                    owner,
                 };
+                let could = index.could_select_asked(&Asked {
+                    namespace: "demo",
+                    pod_name: "web",
+                    labels: Some(&facts.pod_labels),
+                    annotations: Some(&facts.pod_annotations),
+                    owner: &facts.owner,
+                    container_name: "c1",
+                });
                 let expected = match select(&chosen, &facts, &OptIn::default()) {
                     Selection::Selected(members, _) => {
                         Could::Yes(members.iter().map(|policy| policy.reference()).collect())
                     }
                     Selection::OptedOut(_) | Selection::NotSelected => Could::No,
+                    Selection::Unknown(policy) => Could::Unknown(policy),
                 };
                 assert_eq!(could, expected, "{chosen:?}");
             }
+        }
+    }
+
+    #[test]
+    fn workloads_that_are_known_answer_for_new_pods() {
+        use crate::owner::{Workload, WorkloadName};
+        let yaml = "
+apiVersion: crd.varmor.org/v1beta1
+kind: VarmorClusterPolicy
+metadata: {name: p}
+spec: {target: {kind: Deployment, selector: {matchLabels: {tier: front}}}, policy: {enforcer: BPF, mode: AlwaysAllow}}
+";
+        let mut owners = Owners::new("varmor");
+        owners.set(Workload {
+            name: WorkloadName::new("Deployment", "demo", "web"),
+            labels: labels(&[("sandbox.varmor.org/enable", "true"), ("tier", "front")]),
+        });
+        owners.saw(&WorkloadName::new("Deployment", "demo", "other"));
+        let policies = crate::parse(yaml).expect("valid");
+        let index =
+            PolicyIndex::new(&policies, OptIn::default(), FailurePolicy::Fail).with_owners(owners);
+        let text = serde_json::to_string(&index).expect("writes");
+        let index: PolicyIndex = serde_json::from_str(&text).expect("reads back");
+        let hash = labels(&[("pod-template-hash", "77")]);
+        for (namespace, pod, labels, expected) in [
+            ("demo", "web-77-abcde", Some(&hash), "yes p"),
+            ("demo", "other-77-abcde", Some(&hash), "no"),
+            ("demo", "new-77-abcde", Some(&hash), "unknown p"),
+            ("demo", "web-77-abcde", None, "unknown p"),
+            ("demo", "bare", Some(&BTreeMap::new()), "no"),
+            ("varmor", "policy-sync-abcde", None, "no"),
+        ] {
+            let could = index.could_select(namespace, pod, labels, "c");
+            assert_eq!(word(&could), expected, "{namespace}/{pod}");
         }
     }
 }

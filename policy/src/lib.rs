@@ -12,6 +12,7 @@ pub mod explain;
 pub mod index;
 pub mod matching;
 pub mod mount_flags;
+pub mod owner;
 pub mod pattern;
 pub mod plan;
 pub mod rules;

@@ -62,7 +62,11 @@ impl Node {
     /// One sentence for the runtime's client: which container is refused, for which policy, why, and what to do.
     pub async fn create(&self, new: New) -> Result<Admission, String> {
         let deadline = Instant::now() + ANSWER_WITHIN;
-        let facts = new.pod.facts(&new.name);
+        let facts = match self.facts_of_new(&new.pod, &new.name).await {
+            Ok(facts) => facts,
+            Err(reason) => return Err(self.refused(&new.pod, &new.name, None, &reason)),
+        };
+        let opted_in = facts.opted_in(&self.settings.opt_in);
         let mut progress = self.progress();
         let (chosen, missing) = loop {
             let decision = {
@@ -88,7 +92,7 @@ impl Node {
                 }
             }
         };
-        self.admit(new, chosen.as_ref(), &missing)
+        self.admit(new, opted_in, chosen.as_ref(), &missing)
     }
 
     fn decide(&self, state: &State, chosen: Option<Chosen>) -> Decision {
@@ -128,6 +132,7 @@ impl Node {
     fn admit(
         &self,
         new: New,
+        opted_in: bool,
         chosen: Option<&Chosen>,
         missing: &[Enforcer],
     ) -> Result<Admission, String> {
@@ -137,7 +142,6 @@ impl Node {
         };
         let profile = chosen.map(|chosen| &chosen.profile);
         let policies = profile.map_or_else(Vec::new, |profile| profile.policies.clone());
-        let opted_in = self.settings.opt_in.holds(&new.pod.labels);
         let asked = profile
             .and_then(|profile| profile.seccomp.as_ref())
             .filter(|_| wants(Enforcer::Seccomp));
@@ -342,7 +346,10 @@ impl Node {
             container.pid = (pid != 0).then_some(pid);
             container.clone()
         };
-        let chosen = self.choose(&self.state(), &container.pod.facts(&container.name));
+        let chosen = {
+            let state = self.state();
+            self.choose(&state, &state.facts(&container.pod, &container.name))
+        };
         let result = self.check_start(&container, chosen.as_ref());
         match result {
             Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {

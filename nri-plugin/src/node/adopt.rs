@@ -111,8 +111,9 @@ impl Node {
             }
         };
         let admitted = marker.is_some();
+        let facts = self.state().facts(pod, &existing.name);
         let opted_in =
-            self.settings.opt_in.holds(&pod.labels) && self.adapters.bpf.unavailable().is_none();
+            facts.opted_in(&self.settings.opt_in) && self.adapters.bpf.unavailable().is_none();
         let marker = marker.unwrap_or_else(|| Marker {
             container_id: id.clone(),
             namespace: pod.namespace.clone(),
@@ -172,9 +173,10 @@ impl Node {
         }
     }
 
-    fn leave_sandbox(&self, pod: &Pod) {
+    pub(super) fn leave_sandbox(&self, pod: &Pod) {
+        let owner = self.state().owner(pod);
         let left = pod
-            .record()
+            .record(owner)
             .map_err(|error| error.to_string())
             .and_then(|record| {
                 self.adapters

@@ -5,6 +5,7 @@
 
 mod admit;
 mod adopt;
+mod owners;
 mod place;
 mod reconcile;
 mod retire;
@@ -21,7 +22,8 @@ use std::time::Instant;
 
 use containerd_nri::RuntimeVersion;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use varmor_node_api::api;
 use varmor_node_state::NodeState;
 use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
@@ -32,6 +34,7 @@ use crate::applied::Brought;
 use crate::containers::{Container, Pod};
 use crate::counters::Counters;
 use crate::enforcers::{AppArmor, Bpf, profile_key};
+use crate::inventory::Inventory;
 use crate::policies_dir::File;
 use crate::spec_update::SpecStore;
 use crate::store::{Compiler, Desired, Policy, Profile};
@@ -48,6 +51,8 @@ pub struct Settings {
     pub opt_in: OptIn,
     /// What happens to a selected container that can't be protected.
     pub failure_policy: FailurePolicy,
+    /// The namespace of this project's own pods.
+    pub own_namespace: String,
 }
 
 /// The adapters to the kernel, to containerd and to the disk.
@@ -83,6 +88,8 @@ pub struct Node {
     /// The runtime that was connected last.
     pub runtime: Mutex<Option<RuntimeVersion>>,
     began: Instant,
+    /// Who answers questions about pods.
+    answerers: Mutex<Vec<mpsc::Sender<api::Question>>>,
     state: Mutex<State>,
     wake: Notify,
     progress: watch::Sender<u64>,
@@ -97,6 +104,8 @@ pub struct State {
     pub folder_error: Option<String>,
     /// Policies from the node API.
     pub applied: BTreeMap<PolicyRef, Brought>,
+    /// What policy-sync told of pods and workloads.
+    pub inventory: Option<Inventory>,
     /// All policies together.
     pub desired: Arc<Desired>,
     /// Counts changes of `desired`.
@@ -171,6 +180,7 @@ impl Node {
             connected: AtomicBool::new(false),
             runtime: Mutex::new(None),
             began: Instant::now(),
+            answerers: Mutex::default(),
         })
     }
 

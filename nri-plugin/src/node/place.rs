@@ -31,8 +31,19 @@ impl Node {
             if container.stage == Stage::Stopped {
                 continue;
             }
-            let chosen = self.choose(&state, &container.pod.facts(&container.name));
+            let facts = state.facts(&container.pod, &container.name);
+            let chosen = self.choose(&state, &facts);
             let mut container = container.clone();
+            if chosen.is_none()
+                && let Some(policy) = self.undecided(&state, &facts)
+            {
+                // It keeps what it has until somebody tells.
+                held.extend(container.profile.clone());
+                let reason = format!("{policy} may select it: its pod's workload is not known yet");
+                container.shortfalls = vec![reason];
+                state.containers.insert(id, container);
+                continue;
+            }
             match self.move_container(&state, &mut container, chosen.as_ref()) {
                 Ok(stands_in) => held.extend(stands_in),
                 Err(trouble) => {
@@ -71,9 +82,17 @@ impl Node {
         let first = policies.first().cloned();
         container.policies = policies;
         container.profile = stands_in.clone().or(profile);
+        if self.adapters.bpf.unavailable().is_some() {
+            return Ok(None);
+        }
         let by_hand = state.by_hand.get(container.id.as_str());
-        let followed = by_hand.is_some() || self.settings.opt_in.holds(&container.pod.labels);
-        if !followed || self.adapters.bpf.unavailable().is_some() {
+        let opted_in = || {
+            let facts = state.facts(&container.pod, &container.name);
+            facts.opted_in(&self.settings.opt_in)
+        };
+        // A workload can opt out while its containers run.
+        let is_bound = self.adapters.bpf.binding(container.id.as_str())?.is_some();
+        if by_hand.is_none() && !is_bound && !opted_in() {
             return Ok(None);
         }
         if container.stage == Stage::Created && container.admitted {

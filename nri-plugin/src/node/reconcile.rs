@@ -99,7 +99,8 @@ impl Node {
 
     async fn leave_index(&self, objects: &[varmor_policy::PolicyObject]) -> anyhow::Result<()> {
         let settings = &self.settings;
-        let index = PolicyIndex::new(objects, settings.opt_in.clone(), settings.failure_policy);
+        let index = PolicyIndex::new(objects, settings.opt_in.clone(), settings.failure_policy)
+            .with_owners(self.owners_for_hook(objects));
         let fresh = digest(&serde_json::to_vec(&index)?);
         if self.state().index_digest.as_ref() == Some(&fresh) {
             return Ok(());

@@ -47,7 +47,8 @@ impl Chosen {
 /// A container that is to be created and whose profile is not loaded yet.
 #[derive(Debug, Clone)]
 pub struct Awaited {
-    facts: ContainerFacts,
+    pod: Pod,
+    container: String,
     until: Instant,
 }
 
@@ -60,14 +61,15 @@ impl Node {
                 let profile = state.desired.profile_of(&policies)?;
                 Some(Chosen { profile, enforcers })
             }
-            Selection::OptedOut(_) | Selection::NotSelected => None,
+            Selection::OptedOut(_) | Selection::NotSelected | Selection::Unknown(_) => None,
         }
     }
 
     /// Keeps a profile wanted for a container that is not there yet.
     pub(super) fn await_profile(&self, pod: &Pod, container: &str) {
         let awaited = Awaited {
-            facts: pod.facts(container),
+            pod: pod.clone(),
+            container: container.to_owned(),
             until: Instant::now() + AWAITED_FOR,
         };
         let mut state = self.state();
@@ -78,7 +80,7 @@ impl Node {
 
     /// Has the profiles loaded that the containers of a new pod may need, before these come and can't wait for long.
     pub(super) fn expect_containers(&self, pod: &Pod) {
-        if !self.settings.opt_in.holds(&pod.labels) {
+        if !self.state().facts(pod, "").opted_in(&self.settings.opt_in) {
             return;
         }
         let expected: Vec<String> = {
@@ -96,7 +98,7 @@ impl Node {
             let names = named.into_iter().cloned().chain([String::new()]);
             names
                 .filter(|name| {
-                    let chosen = self.choose(&state, &pod.facts(name));
+                    let chosen = self.choose(&state, &state.facts(pod, name));
                     chosen.is_some_and(|chosen| !state.has_tried(&chosen.profile))
                 })
                 .collect()
@@ -118,8 +120,13 @@ impl Node {
             .collect();
         let containers = state.containers.values();
         let facts = containers
-            .map(|container| container.pod.facts(&container.name))
-            .chain(state.awaited.values().map(|awaited| awaited.facts.clone()));
+            .map(|container| state.facts(&container.pod, &container.name))
+            .chain(
+                state
+                    .awaited
+                    .values()
+                    .map(|awaited| state.facts(&awaited.pod, &awaited.container)),
+            );
         let composed: Vec<Arc<Profile>> = facts
             .filter_map(|facts| Some(self.choose(state, &facts)?.profile))
             .filter(|profile| profile.is_composed())

@@ -173,22 +173,9 @@ fn alone(state: &NodeState, id: &ContainerId, config: &Config) -> Decision {
 }
 
 fn judge(index: &PolicyIndex, subject: &Subject, who: String, why: &str, fix: &str) -> Decision {
-    let could = index.could_select_annotated(
-        &subject.namespace,
-        &subject.pod,
-        subject.labels.as_ref(),
-        subject.annotations.as_ref(),
-        &subject.container,
-    );
-    match could {
-        Could::No
-            if subject
-                .labels
-                .as_ref()
-                .is_some_and(|labels| index.opt_in.holds(labels)) =>
-        {
-            Decision::Start(Bind::IfPossible)
-        }
+    let asked = subject.asked();
+    match index.could_select_asked(&asked) {
+        Could::No if index.opted_in(&asked) => Decision::Start(Bind::IfPossible),
         Could::No => Decision::Start(Bind::Nothing),
         Could::Yes(policies) => doubt(
             index,
@@ -198,8 +185,12 @@ fn judge(index: &PolicyIndex, subject: &Subject, who: String, why: &str, fix: &s
         Could::Unknown(policy) => doubt(
             index,
             format!(
-                "{who}: {} may select it (its pod's labels are not known), {why}",
-                policy_words(&policy)
+                "{who}: {} may select it (its pod's {} not known), {why}",
+                policy_words(&policy),
+                match subject.labels {
+                    None => "labels are",
+                    Some(_) => "workload is",
+                }
             ),
             fix,
         ),

@@ -244,13 +244,7 @@ fn with_hooks(places: &Places<'_>, bundle: &Path) -> Result<Protected, ProtectEr
 }
 
 fn could(index: &PolicyIndex, subject: &Subject) -> Could {
-    index.could_select_annotated(
-        &subject.namespace,
-        &subject.pod,
-        subject.labels.as_ref(),
-        subject.annotations.as_ref(),
-        &subject.container,
-    )
+    index.could_select_asked(&subject.asked())
 }
 
 fn marker(

@@ -106,6 +106,7 @@ fn sandbox(labels: &[(&str, &str)]) -> SandboxRecord {
         labels: map(labels),
         annotations: BTreeMap::new(),
         addresses: vec![],
+        owner: varmor_policy::owner::Owner::Unknown,
     }
 }
 

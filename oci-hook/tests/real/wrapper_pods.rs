@@ -31,6 +31,7 @@ fn save_sandbox(node: &Node, app: &str) {
             .into(),
         annotations: Default::default(),
         addresses: vec![],
+        owner: varmor_policy::owner::Owner::Unknown,
     };
     node.state.save_sandbox(&record).unwrap();
 }

@@ -8,7 +8,8 @@ fn main() -> std::io::Result<()> {
         std::process::exit(2);
     };
     std::fs::create_dir_all(&directory)?;
-    for file in varmor_policy::schema::crds() {
+    let schema = varmor_policy::schema::crds().into_iter();
+    for file in schema.chain(varmor_policy::schema::internal_crds()) {
         std::fs::write(directory.join(&file.name), &file.yaml)?;
         println!("{}", directory.join(&file.name).display());
     }

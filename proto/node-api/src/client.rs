@@ -96,6 +96,31 @@ impl Client {
         Ok(self.inner.status(with_duration(TIMEOUT), &request).await?)
     }
 
+    /// Tells what the API server knows of pods and workloads.
+    ///
+    /// # Errors
+    /// The call failed; nothing of it counts.
+    pub async fn tell(&self, request: api::TellRequest) -> Result<api::TellResponse, ClientError> {
+        Ok(self.inner.tell(with_duration(TIMEOUT), &request).await?)
+    }
+
+    /// Follows the pods that the daemon asks about.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn questions(&self) -> Result<Questions, ClientError> {
+        let request = api::QuestionsRequest::new();
+        let mut stream = self.inner.questions(Context::default(), &request).await?;
+        // The first message says that the subscription stands.
+        if stream.recv().await?.is_none() {
+            return Err(ClientError::Closed);
+        }
+        Ok(Questions {
+            stream,
+            _connection: self.clone(),
+        })
+    }
+
     /// Follows violations. From when this returns, none is missed silently (see [`api::Violation::missed`]).
     ///
     /// # Errors
@@ -113,6 +138,22 @@ impl Client {
             stream,
             _connection: self.clone(),
         })
+    }
+}
+
+/// Pods that the daemon asks about.
+pub struct Questions {
+    stream: ClientStreamReceiver<api::Question>,
+    _connection: Client,
+}
+
+impl Questions {
+    /// The next one; `None` when the daemon ended the stream in order.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn next(&mut self) -> Result<Option<api::Question>, ClientError> {
+        Ok(self.stream.recv().await?)
     }
 }
 

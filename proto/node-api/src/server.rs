@@ -30,6 +30,15 @@ pub trait Service: Send + Sync + 'static {
     /// How the node is.
     async fn status(&self, request: api::StatusRequest) -> Result<api::StatusResponse, ApiError>;
 
+    /// Takes what the API server knows of pods and workloads.
+    async fn tell(&self, request: api::TellRequest) -> Result<api::TellResponse, ApiError>;
+
+    /// Subscribes to the pods whose workloads containers wait for.
+    async fn questions(
+        &self,
+        request: api::QuestionsRequest,
+    ) -> Result<mpsc::Receiver<api::Question>, ApiError>;
+
     /// Subscribes to violations. The sender's side must never wait for a subscriber: `try_send`, count what did not
     /// fit, and put the number into the next one's `missed`. Once the subscriber is gone the channel is closed
     /// ([`mpsc::Sender::is_closed`]); when the daemon drops the sender, the stream ends in order.
@@ -88,15 +97,44 @@ impl<S: Service> api::service::Node for Connection<S> {
         Ok(self.service.status(request).await?)
     }
 
+    async fn tell(
+        &self,
+        _: &TtrpcContext,
+        request: api::TellRequest,
+    ) -> ttrpc::Result<api::TellResponse> {
+        Ok(self.service.tell(request).await?)
+    }
+
+    async fn questions(
+        &self,
+        _: &TtrpcContext,
+        request: api::QuestionsRequest,
+        stream: ServerStreamSender<api::Question>,
+    ) -> ttrpc::Result<()> {
+        let questions = self.service.questions(request).await?;
+        self.forward(questions, stream).await
+    }
+
     async fn violations(
         &self,
         _: &TtrpcContext,
         request: api::ViolationsRequest,
         stream: ServerStreamSender<api::Violation>,
     ) -> ttrpc::Result<()> {
-        let mut records = self.service.violations(request).await?;
+        let records = self.service.violations(request).await?;
+        self.forward(records, stream).await
+    }
+}
+
+impl<S> Connection<S> {
+    /// Sends what comes, until either side is gone.
+    async fn forward<T: protobuf::Message>(
+        &self,
+        mut records: mpsc::Receiver<T>,
+        stream: ServerStreamSender<T>,
+    ) -> ttrpc::Result<()> {
         // Tells the client that it is subscribed.
-        stream.send(&api::Violation::new()).await?;
+        stream.send(&T::new()).await?;
         let mut closed = self.closed.clone();
         loop {
             // ttrpc leaves a stream's handler alone when the connection ends, and a quiet node would keep it for ever.

@@ -18,6 +18,7 @@ use varmor_node_api::{
 struct Daemon {
     applied: Mutex<Vec<api::ApplyRequest>>,
     subscribers: Mutex<Vec<mpsc::Sender<api::Violation>>>,
+    told: Mutex<Vec<api::TellRequest>>,
 }
 
 #[async_trait]
@@ -74,6 +75,22 @@ impl Service for Daemon {
         response.versions.insert("kernel".into(), "6.12.0".into());
         response.counters.mut_or_insert_default().lost = u64::MAX;
         Ok(response)
+    }
+
+    async fn tell(&self, request: api::TellRequest) -> Result<api::TellResponse, ApiError> {
+        self.told.lock().unwrap().push(request);
+        Ok(api::TellResponse::new())
+    }
+
+    async fn questions(
+        &self,
+        _: api::QuestionsRequest,
+    ) -> Result<mpsc::Receiver<api::Question>, ApiError> {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut question = api::Question::new();
+        question.pod = "web".into();
+        sender.try_send(question).unwrap();
+        Ok(receiver)
     }
 
     async fn violations(
@@ -224,6 +241,19 @@ async fn calls_of_one_connection_run_at_the_same_time() {
         assert!(began.elapsed() < Duration::from_secs(1));
     });
     slow.unwrap();
+}
+
+#[tokio::test]
+async fn pods_are_asked_for_and_told() {
+    let running = start();
+    let client = Client::connect(&running.path).await.unwrap();
+    let mut questions = client.questions().await.unwrap();
+    assert_eq!(questions.next().await.unwrap().unwrap().pod, "web");
+    assert!(questions.next().await.unwrap().is_none());
+    let mut request = api::TellRequest::new();
+    request.pods_gone = vec!["u".into()];
+    client.tell(request.clone()).await.unwrap();
+    assert_eq!(*running.daemon.told.lock().unwrap(), [request]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod admission;
 mod live;
 mod merging;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -233,6 +234,7 @@ impl Fixture {
                 node: "n1".into(),
                 opt_in: OptIn::default(),
                 failure_policy,
+                own_namespace: "varmor".into(),
             },
             Adapters {
                 apparmor: fake(),

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cluster: policies become ArmorProfiles, and the reports of the nodes become their status. One replica works; the
+//! others wait for its Lease.
+
+mod lease;
+mod plan;
+mod profile;
+mod resolve;
+mod send;
+mod status;
+mod watches;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use varmor_policy::compile::Settings;
+
+use lease::Lease;
+use plan::{Planner, World};
+use send::Sender;
+
+/// Kind, namespace (empty for a cluster policy) and name.
+pub type PolicyKey = (String, String, String);
+
+/// Changes that come together are dealt with together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// Status is for people: this often at most, whatever number of nodes reports.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// What failed is tried again after this long.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Options of `policy-sync controller`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Namespace of this project: for the profiles of cluster policies, and the Lease
+    #[arg(long, env = "VARMOR_NAMESPACE", default_value = "varmor")]
+    pub namespace: String,
+    /// Name of this replica
+    #[arg(long, env = "POD_NAME")]
+    pub name: Option<String>,
+}
+
+/// What the watches share with the loop.
+#[derive(Default)]
+pub struct Shared {
+    world: Mutex<World>,
+    changed: Notify,
+}
+
+impl Shared {
+    /// The cluster; never held across an await.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no panic while it was held")
+    }
+
+    /// Changes what is known of the cluster.
+    pub fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.world());
+        self.changed.notify_one();
+    }
+}
+
+/// Runs until it is told to stop, or loses the Lease.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("how to reach the API server")?;
+    let name = options
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("policy-sync-{}", std::process::id()));
+    let mut lease = Lease::new(client.clone(), &options.namespace, &name);
+    tracing::info!("{name} waits for the Lease");
+    tokio::select! {
+        () = lease.acquire() => {}
+        stopped = crate::stopped() => return stopped,
+    }
+    tracing::info!("{name} leads");
+    tokio::select! {
+        () = lease.keep() => anyhow::bail!("{name} has lost the Lease; it starts anew"),
+        result = lead(client, &options) => result?,
+        stopped = crate::stopped() => stopped?,
+    }
+    lease.release().await;
+    tracing::info!("stopping; what nodes enforce stays enforced");
+    Ok(())
+}
+
+/// Watches, and brings what is there to what should be.
+async fn lead(client: Client, options: &Options) -> anyhow::Result<()> {
+    let shared = Arc::new(Shared::default());
+    let slices = watches::slices(&client).await?;
+    tokio::select! {
+        () = watches::run(&client, &shared, &slices) => {}
+        () = reconcile(&client, &shared, options) => {}
+    }
+    Ok(())
+}
+
+async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
+    let mut planner = Planner::new(
+        Settings {
+            cluster_namespace: options.namespace.clone(),
+            ..Settings::default()
+        },
+        &options.namespace,
+    );
+    let sender = Sender::new(client.clone());
+    let mut status_at = Instant::now();
+    let mut pause = RETRY;
+    loop {
+        let _ = timeout(pause, shared.changed.notified()).await;
+        sleep(TOGETHER).await;
+        let with_status = Instant::now() >= status_at;
+        let actions = {
+            let world = shared.world();
+            if !world.is_listed() {
+                continue;
+            }
+            planner.plan(&world, with_status)
+        };
+        let failed = sender.send(actions).await;
+        planner.forget(&failed);
+        if with_status {
+            status_at = Instant::now() + STATUS_EVERY;
+        }
+        pause = match (with_status, failed.is_empty()) {
+            (false, _) => status_at.saturating_duration_since(Instant::now()),
+            (true, false) => RETRY,
+            // Everything that changes is told; this is for what a bug or a lost answer would leave.
+            (true, true) => Duration::from_secs(60),
+        };
+    }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use varmor_policy::compile::Settings;
+
+use super::PolicyKey;
+use super::profile::{self, Accepted, FINALIZER};
+use super::resolve::{Addresses, Name};
+use super::status::{Summary, policy_status, profile_status, summary};
+use crate::kinds;
+
+/// The lists that must be complete before anything is done.
+pub const LISTS: usize = 7;
+
+/// The cluster as the watches show it.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Policies.
+    pub policies: BTreeMap<PolicyKey, DynamicObject>,
+    /// ArmorProfiles.
+    pub profiles: BTreeMap<Name, DynamicObject>,
+    /// What nodes report of policies, by node.
+    pub reports: BTreeMap<String, BTreeMap<PolicyKey, Value>>,
+    /// Where services and pods are.
+    pub addresses: Addresses,
+    /// Counts changes of `addresses`.
+    pub addresses_version: u64,
+    /// Lists that have been read once.
+    pub listed: BTreeSet<String>,
+}
+
+impl World {
+    /// Whether all is known that there is.
+    pub fn is_listed(&self) -> bool {
+        self.listed.len() >= LISTS
+    }
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make a profile, or change it.
+    Apply {
+        /// Namespace and name.
+        profile: Name,
+        /// The object.
+        object: Value,
+    },
+    /// Delete a profile whose policy is gone.
+    Delete(Name),
+    /// Let go of a profile that is being deleted.
+    Release(Name),
+    /// Write the status of a policy.
+    PolicyStatus {
+        /// Which.
+        policy: PolicyKey,
+        /// The status.
+        status: Value,
+        /// What an Event says, where people should know.
+        event: Option<(String, String)>,
+        /// UID of the policy, for the Event.
+        uid: String,
+    },
+    /// Write the status of a profile.
+    ProfileStatus {
+        /// Which.
+        profile: Name,
+        /// The status.
+        status: Value,
+    },
+}
+
+impl Action {
+    /// What it is about: only the last action about a thing counts.
+    fn subject(&self) -> String {
+        match self {
+            Self::Apply { profile, .. } => format!("profile {}/{}", profile.0, profile.1),
+            Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
+            Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
+            Self::PolicyStatus { policy, .. } => {
+                format!("status {} {}/{}", policy.0, policy.1, policy.2)
+            }
+            Self::ProfileStatus { profile, .. } => {
+                format!("profile status {}/{}", profile.0, profile.1)
+            }
+        }
+    }
+}
+
+/// What was checked, so that nothing is compiled twice.
+struct Checked {
+    document: Value,
+    before: Option<Value>,
+    /// Version of the addresses, for a policy that has any.
+    addresses: Option<u64>,
+    result: Result<Accepted, String>,
+}
+
+/// Makes plans, and remembers what they were.
+pub struct Planner {
+    settings: Settings,
+    namespace: String,
+    checked: HashMap<PolicyKey, Checked>,
+    /// The version of a thing, and the action that was planned for it: the watch is behind for a while.
+    planned: HashMap<String, (Option<String>, Action)>,
+}
+
+impl Planner {
+    /// A planner; profiles of cluster policies go to this namespace.
+    pub fn new(settings: Settings, namespace: &str) -> Self {
+        Self {
+            settings,
+            namespace: namespace.to_owned(),
+            checked: HashMap::new(),
+            planned: HashMap::new(),
+        }
+    }
+
+    /// Everything that is to be done now.
+    pub fn plan(&mut self, world: &World, with_status: bool) -> Vec<Action> {
+        let mut actions: Vec<(Option<String>, Action)> = Vec::new();
+        let mut wanted: BTreeSet<Name> = BTreeSet::new();
+        self.checked
+            .retain(|key, _| world.policies.contains_key(key));
+        for (key, policy) in &world.policies {
+            if policy.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let namespace = if key.1.is_empty() {
+                &self.namespace
+            } else {
+                &key.1
+            };
+            let namespace = namespace.clone();
+            let present = owned_profile(world, &namespace, policy);
+            let before = present.and_then(|(_, profile)| profile.data.pointer("/spec/policy"));
+            let result = self.check(world, key, policy, before);
+            let present_name = present.map(|(name, _)| name.clone());
+            let profile = match &result {
+                Ok(accepted) => Some((namespace.clone(), accepted.profile.clone())),
+                Err(_) => present_name,
+            };
+            wanted.extend(profile.clone());
+            let generation = policy.metadata.generation.unwrap_or_default();
+            if let (Ok(accepted), Some(name)) = (&result, &profile) {
+                let object = profile::object(accepted, &namespace, policy, &key.0);
+                let there = world.profiles.get(name);
+                if !there.is_some_and(|there| is_same(there, &object)) {
+                    let version = there.and_then(|there| there.metadata.resource_version.clone());
+                    let action = Action::Apply {
+                        profile: name.clone(),
+                        object,
+                    };
+                    actions.push((version, action));
+                }
+            }
+            if with_status {
+                let in_force = match &result {
+                    Ok(_) => generation,
+                    Err(_) => before_generation(world, profile.as_ref()),
+                };
+                let sum = summary(world.reports.iter(), key, in_force);
+                actions.extend(statuses(
+                    world,
+                    key,
+                    policy,
+                    profile.as_ref(),
+                    &result,
+                    &sum,
+                ));
+            }
+        }
+        for (name, profile) in &world.profiles {
+            let version = profile.metadata.resource_version.clone();
+            let is_ours = profile
+                .metadata
+                .finalizers
+                .iter()
+                .flatten()
+                .any(|one| one == FINALIZER);
+            // Also where somebody deletes it while its policy is there: it is made anew then.
+            if profile.metadata.deletion_timestamp.is_some() && is_ours {
+                actions.push((version, Action::Release(name.clone())));
+            } else if !wanted.contains(name) && is_ours {
+                actions.push((version, Action::Delete(name.clone())));
+            }
+        }
+        self.only_new(actions)
+    }
+
+    /// Plans these again.
+    pub fn forget(&mut self, failed: &[Action]) {
+        for action in failed {
+            self.planned.remove(&action.subject());
+        }
+    }
+
+    fn only_new(&mut self, actions: Vec<(Option<String>, Action)>) -> Vec<Action> {
+        let mut planned = HashMap::new();
+        let mut fresh = Vec::new();
+        for (version, action) in actions {
+            let subject = action.subject();
+            let entry = (version, action);
+            if self.planned.get(&subject) != Some(&entry) {
+                fresh.push(entry.1.clone());
+            }
+            planned.insert(subject, entry);
+        }
+        self.planned = planned;
+        fresh
+    }
+
+    fn check(
+        &mut self,
+        world: &World,
+        key: &PolicyKey,
+        policy: &DynamicObject,
+        before: Option<&Value>,
+    ) -> Result<Accepted, String> {
+        let document = kinds::policy_document(&key.0, policy);
+        let addresses = has_addresses(&document).then_some(world.addresses_version);
+        if let Some(checked) = self.checked.get(key)
+            && checked.document == document
+            && checked.before.as_ref() == before
+            && checked.addresses == addresses
+        {
+            return checked.result.clone();
+        }
+        let result = profile::accept(&document, before, &world.addresses, &self.settings);
+        let checked = Checked {
+            document,
+            before: before.cloned(),
+            addresses,
+            result: result.clone(),
+        };
+        self.checked.insert(key.clone(), checked);
+        result
+    }
+}
+
+/// Whether what a policy means depends on where services and pods are. May say so of one where that is not so.
+fn has_addresses(document: &Value) -> bool {
+    let text = document.to_string().to_ascii_lowercase().replace('_', "-");
+    [
+        "toservices",
+        "topods",
+        "kube-apiserver",
+        "ingress-nightmare",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
+}
+
+/// The profile that was made of this very policy, not of an earlier one of its name.
+fn owned_profile<'a>(
+    world: &'a World,
+    namespace: &str,
+    policy: &DynamicObject,
+) -> Option<(&'a Name, &'a DynamicObject)> {
+    let uid = policy.metadata.uid.as_ref()?;
+    let from = (namespace.to_owned(), String::new());
+    world
+        .profiles
+        .range(from..)
+        .take_while(|(name, _)| name.0 == namespace)
+        .find(|(_, profile)| {
+            let mut owners = profile.metadata.owner_references.iter().flatten();
+            owners.any(|owner| owner.uid == *uid)
+        })
+}
+
+fn before_generation(world: &World, profile: Option<&Name>) -> i64 {
+    let profile = profile.and_then(|name| world.profiles.get(name));
+    let generation = profile.and_then(|profile| profile.data.pointer("/spec/generation"));
+    generation.and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// Whether a profile has all that it should have.
+fn is_same(there: &DynamicObject, object: &Value) -> bool {
+    let metadata = serde_json::to_value(&there.metadata).unwrap_or_default();
+    let wanted = &object["metadata"];
+    let no_labels = json!({});
+    there.data.get("spec") == object.get("spec")
+        && metadata.get("labels").unwrap_or(&no_labels) == &wanted["labels"]
+        && metadata["finalizers"] == wanted["finalizers"]
+        && metadata["ownerReferences"][0]["uid"] == wanted["ownerReferences"][0]["uid"]
+}
+
+fn statuses(
+    world: &World,
+    key: &PolicyKey,
+    policy: &DynamicObject,
+    profile: Option<&Name>,
+    result: &Result<Accepted, String>,
+    sum: &Summary,
+) -> Vec<(Option<String>, Action)> {
+    let mut actions = Vec::new();
+    let old = policy.data.get("status").cloned().unwrap_or_default();
+    let generation = policy.metadata.generation.unwrap_or_default();
+    let refused = result.as_ref().err().map(String::as_str);
+    let name = profile.map(|name| name.1.as_str());
+    let status = policy_status(&old, name, refused, generation, sum, &now());
+    if status != old {
+        // One Event for each new reason, whatever number of nodes has it.
+        let event = match (refused, sum.failures.first()) {
+            (Some(message), _) => Some(("Forbidden", message.to_owned())),
+            (None, Some((node, message))) => Some(("Failed", format!("node {node}: {message}"))),
+            (None, None) => None,
+        };
+        let event = event
+            .map(|(reason, note)| (reason.to_owned(), note))
+            .filter(|(_, note)| !old.to_string().contains(&note_in_json(note)));
+        let action = Action::PolicyStatus {
+            policy: key.clone(),
+            status,
+            event,
+            uid: policy.metadata.uid.clone().unwrap_or_default(),
+        };
+        actions.push((policy.metadata.resource_version.clone(), action));
+    }
+    if let Some((name, profile)) = profile.and_then(|name| world.profiles.get_key_value(name)) {
+        let status = profile_status(sum);
+        if profile.data.get("status") != Some(&status) {
+            let action = Action::ProfileStatus {
+                profile: name.clone(),
+                status,
+            };
+            actions.push((profile.metadata.resource_version.clone(), action));
+        }
+    }
+    actions
+}
+
+/// A text as it is inside a JSON string.
+fn note_in_json(note: &str) -> String {
+    let text = Value::from(note.rsplit_once("node ").map_or(note, |(_, rest)| rest)).to_string();
+    text.trim_matches('"').to_owned()
+}
+
+fn now() -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+    OffsetDateTime::now_utc()
+        .format(&format)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

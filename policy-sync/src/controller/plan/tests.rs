@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use crate::controller::resolve::Pod;
+
+fn policy(name: &str, generation: i64, target: &str, egress: &str) -> DynamicObject {
+    let enhance = json!({"bpfRawRules": {"network": {"egress": serde_json::from_str::<Value>(egress).unwrap()}}});
+    serde_json::from_value(json!({
+        "apiVersion": "crd.varmor.org/v1beta1", "kind": "VarmorPolicy",
+        "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": generation,
+            "resourceVersion": generation.to_string()},
+        "spec": {"target": {"kind": "Deployment", "name": target},
+            "policy": {"enforcer": "BPF", "mode": "EnhanceProtect", "enhanceProtect": enhance}},
+    }))
+    .unwrap()
+}
+
+const PODS: &str = r#"{"toPods": [{"qualifiers": ["deny"], "podSelector": {}}]}"#;
+const PLAIN: &str = r#"{"toDestinations": [{"qualifiers": ["deny"], "ip": "1.1.1.1"}]}"#;
+
+fn key(name: &str) -> PolicyKey {
+    ("VarmorPolicy".into(), "demo".into(), name.into())
+}
+
+fn planner() -> Planner {
+    Planner::new(Settings::default(), "varmor")
+}
+
+/// Does what a plan says, as the API server would.
+fn carry_out(world: &mut World, actions: Vec<Action>) -> Vec<String> {
+    let mut done = Vec::new();
+    for action in actions {
+        done.push(action.subject());
+        match action {
+            Action::Apply { profile, object } => {
+                world
+                    .profiles
+                    .insert(profile, serde_json::from_value(object).unwrap());
+            }
+            Action::Delete(profile) => {
+                let time = json!("2026-01-31T09:00:00Z");
+                let profile = world.profiles.get_mut(&profile).unwrap();
+                profile.metadata.deletion_timestamp = serde_json::from_value(time).unwrap();
+            }
+            Action::Release(profile) => drop(world.profiles.remove(&profile)),
+            Action::PolicyStatus { policy, status, .. } => {
+                world.policies.get_mut(&policy).unwrap().data["status"] = status;
+            }
+            Action::ProfileStatus { profile, status } => {
+                world.profiles.get_mut(&profile).unwrap().data["status"] = status;
+            }
+        }
+    }
+    done
+}
+
+fn egress(world: &World) -> Value {
+    let profile = &world.profiles[&("demo".into(), "varmor-demo-p".into())];
+    let pointer =
+        "/spec/policy/spec/policy/enhanceProtect/bpfRawRules/network/egress/toDestinations/0/ip";
+    profile.data.pointer(pointer).cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_policy_becomes_a_profile_and_both_go() {
+    let (mut world, mut planner) = (World::default(), planner());
+    world
+        .policies
+        .insert(key("p"), policy("p", 1, "web", PLAIN));
+    let actions = planner.plan(&world, false);
+    assert!(
+        planner.plan(&world, false).is_empty(),
+        "the watch is only behind"
+    );
+    planner.forget(&actions);
+    assert_eq!(planner.plan(&world, false), actions, "it failed");
+    assert_eq!(
+        carry_out(&mut world, actions),
+        ["profile demo/varmor-demo-p"]
+    );
+    let statuses = planner.plan(&world, true);
+    assert_eq!(
+        carry_out(&mut world, statuses),
+        [
+            "status VarmorPolicy demo/p",
+            "profile status demo/varmor-demo-p"
+        ]
+    );
+    assert!(
+        planner.plan(&world, true).is_empty(),
+        "{:?}",
+        planner.plan(&world, true)
+    );
+    world.policies.clear();
+    for expected in ["delete demo/varmor-demo-p", "release demo/varmor-demo-p"] {
+        let actions = planner.plan(&world, true);
+        assert_eq!(carry_out(&mut world, actions), [expected]);
+    }
+    assert!(world.profiles.is_empty());
+}
+
+#[test]
+fn a_refused_change_leaves_the_profile_and_is_told() {
+    let (mut world, mut planner) = (World::default(), planner());
+    world
+        .policies
+        .insert(key("p"), policy("p", 1, "web", PLAIN));
+    let actions = planner.plan(&world, true);
+    carry_out(&mut world, actions);
+    let before = world.profiles.clone();
+    world.policies.insert(key("p"), policy("p", 2, "db", PLAIN));
+    let actions = planner.plan(&world, true);
+    let Some(Action::PolicyStatus {
+        status,
+        event: Some((reason, note)),
+        ..
+    }) = actions.first()
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (&status["phase"], reason.as_str()),
+        (&json!("Error"), "Forbidden")
+    );
+    assert!(note.contains("spec.target"), "{note}");
+    carry_out(&mut world, actions);
+    let specs = |world: &BTreeMap<Name, DynamicObject>| -> Vec<Value> {
+        world
+            .values()
+            .map(|profile| profile.data["spec"].clone())
+            .collect()
+    };
+    assert_eq!(specs(&world.profiles), specs(&before));
+    // The policy of the same name that is made anew is no change of the old one.
+    let mut anew = policy("p", 1, "db", PLAIN);
+    anew.metadata.uid = Some("another".into());
+    world.policies.insert(key("p"), anew);
+    let actions = planner.plan(&world, false);
+    assert!(
+        matches!(&actions[..], [Action::Apply { .. }]),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn addresses_are_kept_current() {
+    let (mut world, mut planner) = (World::default(), planner());
+    world.policies.insert(key("p"), policy("p", 1, "web", PODS));
+    world
+        .policies
+        .insert(key("q"), policy("q", 1, "web", PLAIN));
+    let actions = planner.plan(&world, false);
+    carry_out(&mut world, actions);
+    for address in ["10.0.0.1", "10.0.0.2"] {
+        let pod = Pod {
+            addresses: vec![address.into()],
+            ..Pod::default()
+        };
+        world
+            .addresses
+            .pods
+            .insert(("demo".into(), "a".into()), pod);
+        world.addresses_version += 1;
+        let actions = planner.plan(&world, false);
+        assert_eq!(
+            carry_out(&mut world, actions),
+            ["profile demo/varmor-demo-p"]
+        );
+        assert_eq!(egress(&world), address);
+    }
+    assert!(planner.plan(&world, false).is_empty());
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Does what a plan says.
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use serde_json::{Value, json};
+use varmor_policy::types::API_VERSION;
+
+use super::PolicyKey;
+use super::plan::Action;
+use super::resolve::Name;
+use crate::kinds;
+
+/// Field manager of the profiles.
+const MANAGER: &str = "policy-sync-controller";
+/// Requests at a time.
+const AT_ONCE: usize = 8;
+/// Longest text of an Event that the API server takes, in bytes.
+const MAX_NOTE: usize = 1000;
+
+/// Sends requests.
+pub struct Sender {
+    client: Client,
+    recorder: Recorder,
+}
+
+impl Sender {
+    /// With this client.
+    pub fn new(client: Client) -> Self {
+        let reporter = Reporter {
+            controller: "policy-sync".to_owned(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+        }
+    }
+
+    /// Does all of it; returns what failed.
+    pub async fn send(&self, actions: Vec<Action>) -> Vec<Action> {
+        let results = futures_util::stream::iter(actions)
+            .map(|action| async move {
+                let result = self.send_one(&action).await;
+                (action, result)
+            })
+            .buffer_unordered(AT_ONCE);
+        let failed = results.filter_map(|(action, result)| async move {
+            match result {
+                Ok(()) => None,
+                // It went in the meantime.
+                Err(kube::Error::Api(error)) if error.code == 404 => None,
+                Err(error) => {
+                    tracing::warn!("{}: {error}", what(&action));
+                    Some(action)
+                }
+            }
+        });
+        failed.collect().await
+    }
+
+    async fn send_one(&self, action: &Action) -> Result<(), kube::Error> {
+        match action {
+            Action::Apply { profile, object } => {
+                let parameters = PatchParams::apply(MANAGER).force();
+                let api = self.profiles(profile);
+                api.patch(&profile.1, &parameters, &Patch::Apply(object))
+                    .await?;
+                tracing::info!("ArmorProfile {}/{} is written", profile.0, profile.1);
+            }
+            Action::Delete(profile) => {
+                let api = self.profiles(profile);
+                api.delete(&profile.1, &DeleteParams::default()).await?;
+                tracing::info!("ArmorProfile {}/{} is deleted", profile.0, profile.1);
+            }
+            Action::Release(profile) => {
+                let patch = json!({"metadata": {"finalizers": null}});
+                self.merge(&self.profiles(profile), &profile.1, &patch)
+                    .await?;
+            }
+            Action::PolicyStatus {
+                policy,
+                status,
+                event,
+                uid,
+            } => {
+                if let Some((reason, note)) = event {
+                    self.tell(policy, uid, reason, note).await;
+                }
+                let Some(api) = self.policies(policy) else {
+                    return Ok(());
+                };
+                let patch = json!({"status": status});
+                let parameters = PatchParams::default();
+                api.patch_status(&policy.2, &parameters, &Patch::Merge(&patch))
+                    .await?;
+            }
+            Action::ProfileStatus { profile, status } => {
+                let patch = json!({"status": status});
+                let parameters = PatchParams::default();
+                let api = self.profiles(profile);
+                api.patch_status(&profile.1, &parameters, &Patch::Merge(&patch))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn merge(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<(), kube::Error> {
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    /// An Event on a policy. It is only a note: what counts is the status.
+    async fn tell(&self, policy: &PolicyKey, uid: &str, reason: &str, note: &str) {
+        // Events of objects without a namespace are in `default`: servers before 1.25 take no other, and a reference without
+        // one would be sent to kube-system.
+        let namespace = match policy.1.as_str() {
+            "" => Some("default".to_owned()),
+            namespace => Some(namespace.to_owned()),
+        };
+        let reference = ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some(policy.0.clone()),
+            namespace,
+            name: Some(policy.2.clone()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(shortened(note, MAX_NOTE)),
+            action: "Enforce".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!("an Event can't be written: {error}");
+        }
+    }
+
+    fn profiles(&self, profile: &Name) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &profile.0, &kinds::profiles())
+    }
+
+    fn policies(&self, policy: &PolicyKey) -> Option<Api<DynamicObject>> {
+        let is_its = |resource: &ApiResource| resource.kind == policy.0;
+        let resource = kinds::policies().into_iter().find(is_its)?;
+        let client = self.client.clone();
+        Some(if policy.1.is_empty() {
+            Api::all_with(client, &resource)
+        } else {
+            Api::namespaced_with(client, &policy.1, &resource)
+        })
+    }
+}
+
+fn what(action: &Action) -> String {
+    match action {
+        Action::Apply { profile, .. }
+        | Action::Delete(profile)
+        | Action::Release(profile)
+        | Action::ProfileStatus { profile, .. } => {
+            format!("ArmorProfile {}/{}", profile.0, profile.1)
+        }
+        Action::PolicyStatus { policy, .. } => {
+            format!("the status of {} {}/{}", policy.0, policy.1, policy.2)
+        }
+    }
+}
+
+/// At most so many bytes of a text.
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let room = most - '…'.len_utf8();
+    let starts = text.char_indices().map(|(start, _)| start);
+    let end = starts.take_while(|start| *start <= room).last();
+    format!("{}…", &text[..end.unwrap_or_default()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_notes_are_cut_between_characters() {
+        assert_eq!(shortened("abc", 3), "abc");
+        assert_eq!(shortened("abcdef", 5), "ab…");
+        assert_eq!(shortened("äöüäöü", 6), "ä…");
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The custom resources, as the API server names them.
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::{Value, json};
+use varmor_policy::types::{API_VERSION, KIND_CLUSTER, KIND_NAMESPACED};
+
+/// What the controller makes of a policy, and nodes enforce.
+pub const KIND_PROFILE: &str = "ArmorProfile";
+/// What a node reports.
+pub const KIND_NODE: &str = "ArmorNode";
+
+fn resource(kind: &str, plural: &str) -> ApiResource {
+    let (group, version) = API_VERSION.split_once('/').unwrap_or((API_VERSION, ""));
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// The two kinds of policies.
+pub fn policies() -> [ApiResource; 2] {
+    [
+        resource(KIND_NAMESPACED, "varmorpolicies"),
+        resource(KIND_CLUSTER, "varmorclusterpolicies"),
+    ]
+}
+
+/// ArmorProfiles.
+pub fn profiles() -> ApiResource {
+    resource(KIND_PROFILE, "armorprofiles")
+}
+
+/// ArmorNodes.
+pub fn nodes() -> ApiResource {
+    resource(KIND_NODE, "armornodes")
+}
+
+/// A policy as it is compiled: what the API server adds and nothing depends on is left out, so that equal policies are
+/// equal texts.
+pub fn policy_document(kind: &str, object: &DynamicObject) -> Value {
+    let metadata = &object.metadata;
+    let mut meta = json!({ "name": metadata.name });
+    if let Some(namespace) = &metadata.namespace {
+        meta["namespace"] = json!(namespace);
+    }
+    if let Some(created) = &metadata.creation_timestamp {
+        meta["creationTimestamp"] = json!(created);
+    }
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": meta,
+        "spec": object.data.get("spec").cloned().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What became of the policies on this node, as one object that only this node writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use varmor_node_api::api;
+use varmor_policy::types::API_VERSION;
+
+use super::Shared;
+use super::desired::PolicyKey;
+use super::push::SOURCE;
+use crate::kinds;
+
+/// Field manager of the reports.
+const MANAGER: &str = "policy-sync-node";
+/// Containers come and go without anybody telling: what the daemon has is looked at this often ...
+const PERIOD: Duration = Duration::from_secs(10);
+/// ... and this long after a change of the policies, until it has settled.
+const SOON: Duration = Duration::from_millis(100);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Reports for ever, whenever there is something new to say.
+pub async fn run(client: &Client, shared: &Arc<Shared>) {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
+    let mut owner = None;
+    let mut written = Value::Null;
+    let mut pause = SOON;
+    loop {
+        let _ = timeout(pause, shared.applied.notified()).await;
+        pause = PERIOD;
+        let Ok((report, settled)) = look(shared).await else {
+            pause = RETRY;
+            continue;
+        };
+        if !settled {
+            pause = SOON;
+        }
+        if report == written {
+            continue;
+        }
+        if owner.is_none() {
+            let nodes: Api<Node> = Api::all(client.clone());
+            owner = nodes.get_metadata_opt(&shared.node).await.ok().flatten();
+        }
+        // Goes with the node.
+        let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_ref());
+        let owners = uid.map(
+            |uid| json!([{"apiVersion": "v1", "kind": "Node", "name": shared.node, "uid": uid}]),
+        );
+        let object = json!({
+            "apiVersion": API_VERSION,
+            "kind": kinds::KIND_NODE,
+            "metadata": {"name": shared.node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
+            "report": report,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        match api
+            .patch(&shared.node, &parameters, &Patch::Apply(&object))
+            .await
+        {
+            Ok(_) => written = report,
+            Err(error) => {
+                tracing::warn!("the report can't be written: {error}");
+                pause = RETRY;
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// The report, and whether the daemon has dealt with everything.
+async fn look(shared: &Shared) -> Result<(Value, bool), varmor_node_api::ClientError> {
+    let client = varmor_node_api::Client::connect(&shared.socket).await?;
+    let status = client.status(api::StatusRequest::new()).await?;
+    let list = client.list(api::ListRequest::new()).await?;
+    let refused = shared.refused().clone();
+    let generation = |key: &PolicyKey| shared.sent().generation(key);
+    let settled = status.settled && list.policies.iter().all(|policy| !is_loading(policy));
+    Ok((report(&status, &list, &refused, generation), settled))
+}
+
+fn is_loading(policy: &api::PolicyStatus) -> bool {
+    policy
+        .enforcers
+        .iter()
+        .any(|one| one.reason == "is being loaded")
+}
+
+fn report(
+    status: &api::StatusResponse,
+    list: &api::ListResponse,
+    refused: &BTreeMap<PolicyKey, String>,
+    generation: impl Fn(&PolicyKey) -> i64,
+) -> Value {
+    let mut policies: BTreeMap<PolicyKey, Value> = BTreeMap::new();
+    for policy in list
+        .policies
+        .iter()
+        .filter(|policy| policy.source == SOURCE)
+    {
+        let key = (
+            policy.policy.kind.clone(),
+            policy.policy.namespace.clone(),
+            policy.policy.name.clone(),
+        );
+        let generation = generation(&key);
+        policies.insert(key, one(policy, generation));
+    }
+    for (key, message) in refused {
+        let generation = generation(key);
+        // What was in force before goes on, and the present version does not.
+        let entry = policies
+            .entry(key.clone())
+            .or_insert_with(|| json!({"selected": 0, "held": 0, "pendingRestart": 0}));
+        entry["state"] = json!("Failed");
+        entry["message"] = json!(message);
+        entry["generation"] = json!(generation);
+    }
+    let policies: Vec<Value> = policies
+        .into_iter()
+        .map(|((kind, namespace, name), mut entry)| {
+            entry["kind"] = json!(kind);
+            entry["namespace"] = json!(namespace);
+            entry["name"] = json!(name);
+            entry
+        })
+        .collect();
+    let enforcers: Vec<Value> = status
+        .enforcers
+        .iter()
+        .map(|one| json!({"enforcer": one.enforcer, "available": one.available, "reason": one.reason}))
+        .collect();
+    json!({
+        "version": status.version,
+        "runtimeConnected": status.runtime_connected,
+        "failurePolicy": status.failure_policy,
+        "enforcers": enforcers,
+        "troubles": status.troubles,
+        "policies": policies,
+    })
+}
+
+fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
+    let live = || {
+        policy
+            .containers
+            .iter()
+            .filter(|one| one.state != "stopped")
+    };
+    let held = live().filter(|one| one.shortfalls.is_empty()).count();
+    let waits = |one: &&api::ContainerStatus| {
+        let mut shortfalls = one.shortfalls.iter();
+        shortfalls.any(|shortfall| shortfall.contains("created anew"))
+    };
+    let state = if policy.enforcers.iter().all(|one| one.in_force) {
+        "InForce"
+    } else if is_loading(policy) {
+        "Loading"
+    } else {
+        "Failed"
+    };
+    let message: Vec<String> = policy
+        .enforcers
+        .iter()
+        .filter(|one| !one.in_force)
+        .map(|one| format!("{}: {}", one.enforcer, one.reason))
+        .chain(policy.errors.iter().cloned())
+        .collect();
+    json!({
+        "generation": generation,
+        "state": state,
+        "message": message.join("; "),
+        "selected": live().count(),
+        "held": held,
+        "pendingRestart": live().filter(waits).count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str, reason: &str) -> api::PolicyStatus {
+        let mut policy = api::PolicyStatus::new();
+        policy.policy = Some(api::PolicyRef::of("VarmorPolicy", "demo", name)).into();
+        SOURCE.clone_into(&mut policy.source);
+        let mut enforcer = api::EnforcerState::new();
+        enforcer.enforcer = "BPF".into();
+        enforcer.in_force = reason.is_empty();
+        enforcer.reason = reason.into();
+        policy.enforcers.push(enforcer);
+        for (state, shortfall) in [
+            ("running", ""),
+            (
+                "running",
+                "Seccomp: takes effect when the container is created anew",
+            ),
+            ("stopped", ""),
+        ] {
+            let mut container = api::ContainerStatus::new();
+            container.state = state.into();
+            if !shortfall.is_empty() {
+                container.shortfalls.push(shortfall.into());
+            }
+            policy.containers.push(container);
+        }
+        policy
+    }
+
+    #[test]
+    fn containers_are_counted_and_failures_told() {
+        let mut list = api::ListResponse::new();
+        list.policies = vec![status("a", ""), status("b", "no BPF LSM"), status("f", "")];
+        list.policies[2].source = "/etc/a.yaml".into();
+        let refused = BTreeMap::from([(
+            ("VarmorPolicy".into(), "demo".into(), "f".into()),
+            "it is in a file".to_owned(),
+        )]);
+        let report = report(&api::StatusResponse::new(), &list, &refused, |_| 4);
+        assert_eq!(
+            report["policies"],
+            json!([
+                {"kind": "VarmorPolicy", "namespace": "demo", "name": "a", "generation": 4, "state": "InForce",
+                 "message": "", "selected": 2, "held": 1, "pendingRestart": 1},
+                {"kind": "VarmorPolicy", "namespace": "demo", "name": "b", "generation": 4, "state": "Failed",
+                 "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1},
+                {"kind": "VarmorPolicy", "namespace": "demo", "name": "f", "generation": 4, "state": "Failed",
+                 "message": "it is in a file", "selected": 0, "held": 0, "pendingRestart": 0},
+            ])
+        );
+    }
+}
