@@ -29,7 +29,14 @@ fn expectations() -> Vec<(String, usize)> {
     shape!(
         Mark,
         "mark",
-        [container, domain, next, exec_id, judged_dentry, judged_mount]
+        [
+            container,
+            domain,
+            next,
+            exec_id,
+            judged_dentry,
+            judged_mount
+        ]
     );
     shape!(ChildKey, "child_key", [generation, domain]);
     shape!(AutomatonRef, "automaton_ref", [key, class, permissions]);
