@@ -297,7 +297,8 @@ mod tests {
                     .map(|difference| &*difference.reason)
             })
             .collect();
-        assert_eq!(reasons, [Some("of all"), Some("own"), None]);
+        // What is allowed comes first: it is tried first.
+        assert_eq!(reasons, [None, Some("of all"), Some("own")]);
     }
 
     #[test]
