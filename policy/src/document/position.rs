@@ -1,11 +1,15 @@
 //! Where in a file a field is, for errors that are found after the text became types.
 //!
 //! serde_yaml tells no positions of values, so the text is parsed once more, for events with marks, when an error is to
-//! be reported. Where the two parsers differ over a text, only the position of an error suffers.
+//! be reported. Both parsers are libyaml, this one a port without `unsafe`, so they read the same (others are stricter with
+//! the indentation of flow sequences, and would know no position in a file that holds one). Of a text that is not YAML the
+//! port can't be asked: it panics where that ends within an escape.
 
 use crate::error::{DocumentError, PolicyError};
 use crate::plan::PolicyRef;
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::HashMap;
 
 /// A place in a file; both count from 1.
@@ -26,13 +30,21 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// Reads a file's structure. A text that is not YAML has the positions of what comes before the error.
+    /// Reads a file's structure. A text that is not YAML has no positions: its error has one of its own.
     pub fn of(yaml: &str) -> Self {
         let mut positions = Self::default();
+        if !is_yaml(yaml) {
+            return positions;
+        }
         let mut builder = Builder::default();
-        for event in Parser::new_from_str(yaml) {
-            let Ok((event, span)) = event else { break };
-            if let Some(document) = builder.take(event, span.start) {
+        let mut text = yaml.as_bytes();
+        let mut parser = Parser::new();
+        parser.set_input_string(&mut text);
+        while let Ok(event) = parser.parse() {
+            if matches!(event.data, EventData::StreamEnd) {
+                break;
+            }
+            if let Some(document) = builder.take(event) {
                 positions.add(document);
             }
         }
@@ -90,6 +102,11 @@ impl Positions {
             .push(self.documents.len());
         self.documents.push(document);
     }
+}
+
+fn is_yaml(text: &str) -> bool {
+    serde_yaml::Deserializer::from_str(text)
+        .all(|document| IgnoredAny::deserialize(document).is_ok())
 }
 
 /// A value and what is in it.
@@ -159,39 +176,35 @@ struct Open {
 
 impl Builder {
     /// Takes an event; returns a document's root when that is complete. Documents without content have none.
-    fn take(&mut self, event: Event<'_>, start: Marker) -> Option<Node> {
+    fn take(&mut self, event: Event) -> Option<Node> {
+        let from_one = |count: u64| usize::try_from(count).unwrap_or(usize::MAX - 1) + 1;
         let node = |scalar: Option<String>, is_block_text| Node {
             at: Position {
-                line: start.line(),
-                column: start.col() + 1,
+                line: from_one(event.start_mark.line),
+                column: from_one(event.start_mark.column),
             },
             scalar,
             is_block_text,
             children: Vec::new(),
         };
-        match event {
-            Event::SequenceStart(..) | Event::MappingStart(..) => {
+        match event.data {
+            EventData::SequenceStart { .. } | EventData::MappingStart { .. } => {
                 self.open.push(Open {
-                    is_sequence: matches!(event, Event::SequenceStart(..)),
+                    is_sequence: matches!(event.data, EventData::SequenceStart { .. }),
                     node: node(None, false),
                     key: None,
                 });
                 None
             }
-            Event::SequenceEnd | Event::MappingEnd => {
+            EventData::SequenceEnd | EventData::MappingEnd => {
                 let node = self.open.pop()?.node;
                 self.put(node)
             }
-            Event::Scalar(value, style, ..) => self.put(node(
-                Some(value.into_owned()),
-                style == ScalarStyle::Literal,
-            )),
-            Event::Alias(_) => self.put(node(None, false)),
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => None,
+            EventData::Scalar { value, style, .. } => {
+                self.put(node(Some(value), style == ScalarStyle::Literal))
+            }
+            EventData::Alias { .. } => self.put(node(None, false)),
+            _ => None,
         }
     }
 
@@ -285,6 +298,13 @@ spec:
         assert_eq!(at(object, "spec.text", None), Some((10, 3)));
         assert_eq!(at(object, "spec.text", Some(2)), Some((12, 1)));
         assert_eq!(at(object, "spec.labels[a.b/c]", Some(2)), Some((9, 19)));
+    }
+
+    #[test]
+    fn a_text_that_ends_within_an_escape_has_no_positions() {
+        for text in ["\"\\", "a: \"\\x4", "a: \"\\u00", "- 'b", "!<a%"] {
+            assert!(Positions::of(text).documents.is_empty(), "{text}");
+        }
     }
 
     proptest! {
