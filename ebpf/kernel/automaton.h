@@ -38,13 +38,13 @@ static __always_inline u32 find_copied(struct scratch *s, u64 k, u32 *length)
 		return 0;
 	OPAQUE(k);
 	k &= CLIMBED - 1;
-	*length = *(volatile u32 *)&s->names[k * CLIMBED_BYTES + CLIMBED_LENGTH];
+	*length = *(volatile u32 *)&s->copied[k].length;
 	return *length ? k * CLIMBED_BYTES + CLIMBED_SLASH : 0;
 }
 
 /*
- * Finds the bytes that the entry at which the walk is stands for. 0, or how the run ends. Position and
- * number of the bytes to be read are left in scratch: read from there they are plain numbers to the verifier, so that
+ * Finds the bytes that the entry at which the walk is stands for. 0, or how the run ends. The
+ * position of the first byte to be read and the one after the last are left in scratch: read from there they are plain numbers to the verifier, so that
  * all rounds of the loop over them are alike.
  */
 __noinline u32 load_entry(u32 slot, u32 direction)
@@ -83,8 +83,8 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		return RUN_FAILED;
 	s->at_byte = 0;
 	s->length = length;
-	s->left = length - done;
 	s->at = direction == BACKWARD ? slash + length - 1 - done : slash + done;
+	s->stop = direction == BACKWARD ? slash - 1 : slash + length;
 	return 0;
 }
 
@@ -109,7 +109,7 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		u32 ends = load_entry(slot, direction);									\
 		if (ends)												\
 			goto over;											\
-		u64 at = *(volatile u32 *)&s->at, left = *(volatile u32 *)&s->left;					\
+		u64 at = *(volatile u32 *)&s->at, stop = *(volatile u32 *)&s->stop;					\
 		s64 move = direction == BACKWARD ? -1 : 1;								\
 		at &= NAMES_BYTES - 1;											\
 		for (u32 i = 0; i < RUN_BYTES; i++) {									\
@@ -118,21 +118,20 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			next &= (transitions)-1;									\
 			now = a->next[next];										\
 			if (!now)											\
-				return RUN_DEAD;									\
+				goto dead;										\
 			at += move;											\
-			left--;												\
-			if (!left) {											\
+			if (at == stop) {										\
 				u32 length, slash = find_copied(s, next_entry(s, direction), &length);			\
 				if (slash) {										\
 					s->length = length;								\
-					left = length;									\
 					at = direction == BACKWARD ? slash + length - 1 : slash;			\
+					stop = direction == BACKWARD ? slash - 1 : slash + length;			\
 				} else {										\
 					ends = load_entry(slot, direction);						\
 					if (ends)									\
 						goto over;								\
 					at = *(volatile u32 *)&s->at;							\
-					left = *(volatile u32 *)&s->left;						\
+					stop = *(volatile u32 *)&s->stop;						\
 				}											\
 			}												\
 			/* The same range on both ways here: else the verifier would follow each of them to the end. */	\
@@ -140,8 +139,13 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			at &= NAMES_BYTES - 1;										\
 		}													\
 		s->state = now;												\
-		s->at_byte = *(volatile u32 *)&s->length - left;							\
+		s->at_byte = *(volatile u32 *)&s->length - (direction == BACKWARD ? at - stop : stop - at);		\
 		return RUN_FURTHER;											\
+	dead:;														\
+		u32 dead = RUN_DEAD;											\
+		/* A constant would be set in each round of the loop. */						\
+		OPAQUE(dead);												\
+		return dead;												\
 	over:;														\
 		u64 row = now;												\
 		OPAQUE(row);												\

@@ -97,23 +97,26 @@ static __always_inline u32 read_component(struct scratch *s, u64 dentry)
 	return length + 1;
 }
 
-/* A name elsewhere than in the entry can only be read by a helper: its length says 0. */
-static __always_inline void copy_name(u8 *into, struct dentry *dentry)
+/* A name elsewhere than in the entry can only be read by a helper. */
+static __always_inline void copy_name(struct scratch *s, u32 n, struct dentry *dentry)
 {
-	u64 *words = (void *)(into + CLIMBED_SLASH - 7);
+	struct copied_name *name = &s->copied[n];
 	void *own = (void *)dentry + OFFSET(struct dentry, d_parent) + NAME_OFFSET;
 	u32 length = dentry->d_name.len;
-	words[0] = (u64)'/' << 56;
-	/* Each load is checked by the machine code that the kernel makes of it: only as many as the name needs. */
-	for (u32 i = 0; i < SHORT_NAME; i += 8) {
-		if (length <= i)
-			break;
-		words[i / 8 + 1] = *(volatile u64 *)(own + i);
+	name->slash = (u64)'/' << 56;
+	/* The machine code that the kernel makes checks each load: no more than the name needs. */
+	name->words[0] = *(volatile u64 *)own;
+	if (length > 8) {
+		name->words[1] = *(volatile u64 *)(own + 8);
+		if (length > 16) {
+			name->words[2] = *(volatile u64 *)(own + 16);
+			name->words[3] = *(volatile u64 *)(own + 24);
+		}
 	}
 	length++;
 	if ((u64)dentry->d_name.name != (u64)own || length > SHORT_NAME + 1)
 		length = 0;
-	*(u32 *)(into + CLIMBED_LENGTH) = length;
+	name->length = length;
 }
 
 /*
@@ -129,9 +132,10 @@ static __always_inline void climb(struct scratch *s, struct dentry *dentry, stru
 		if (top == root || top == parent)
 			break;
 		s->entry[n] = (u64)top;
-		copy_name(&s->names[n * CLIMBED_BYTES], top);
+		copy_name(s, n, top);
 		top = parent;
 	}
+	s->first_top = (u64)mount->mnt_sb->s_root;
 	s->climbed = n;
 	s->climbed_to = (u64)top;
 	s->climbed_from = (u64)dentry;
@@ -244,8 +248,12 @@ static __always_inline bool is_bind_of_root(struct scratch *s)
 {
 	if (s->first_super != s->root_super)
 		return false;
-	struct super_block *sb = (void *)s->first_super;
-	return (u64)BPF_CORE_READ(sb, s_root) != s->first_root;
+	u64 top = s->first_top;
+	if (!top) {
+		struct super_block *sb = (void *)s->first_super;
+		top = (u64)BPF_CORE_READ(sb, s_root);
+	}
+	return top != s->first_root;
 }
 
 /* Collects the entries of the path of `dentry` from the root of its file system in the slot's scratch. */

@@ -59,7 +59,7 @@ __noinline int write_path(u32 slot)
 		if (to > TEXT_MAX - 1 || load_entry(slot, FORWARD))
 			break;
 		next_entry(s, FORWARD);
-		u64 length = *(volatile u32 *)&s->left;
+		u64 length = *(volatile u32 *)&s->length;
 		OPAQUE(length);
 		if (!length || length > COMPONENT_MAX)
 			break;

@@ -29,14 +29,16 @@ struct dentry_chunk {
 };
 #define NAME_OFFSET 32
 
-/*
- * The names that a hook collected itself, of its first CLIMBED entries: '/' at CLIMBED_SLASH, the name, and at
- * CLIMBED_LENGTH the length of both (u32), 0 for a name that is not in the entry itself and must be read.
- */
+/* A name that a hook collected itself, as it does of its first CLIMBED entries. */
+struct copied_name {
+	u64 slash; /* its last byte is '/' */
+	u64 words[SHORT_NAME / 8];
+	u32 length; /* of '/' and the name; 0: it is not here, and must be read */
+	u8 pad[20];
+};
 #define CLIMBED 32
-#define CLIMBED_BYTES 64
+#define CLIMBED_BYTES sizeof(struct copied_name)
 #define CLIMBED_SLASH 7
-#define CLIMBED_LENGTH (CLIMBED_SLASH + 1 + SHORT_NAME)
 
 /* Behind them one component: its entry as it was read; a name longer than the entry's own room follows the '/' too. */
 #define COMPONENT_AT (CLIMBED * CLIMBED_BYTES)
@@ -59,8 +61,8 @@ struct scratch {
 	u32 at_entry; /* index in entry[], or of the piece of text; beyond them: at the end */
 	u32 at_byte;  /* of the entry */
 	u32 at;	      /* the next byte, in names[] */
-	u32 left;     /* of the entry's bytes */
-	u32 length;   /* all of them */
+	u32 stop;     /* what comes after the entry's last one */
+	u32 length;   /* how many they are */
 	u32 climbed;  /* how many entries the hook has collected itself; 0 from the walk on that can't use them */
 	u64 verdict;
 	u64 climbed_from; /* where they begin; 0: this check's hook has collected none */
@@ -69,8 +71,12 @@ struct scratch {
 	u64 first_root;	 /* of the last walk: root of the mount that the file lives in, */
 	u64 first_super; /* its super block, */
 	u64 root_super;	 /* and that of the container's root mount */
+	u64 first_top;	 /* and the root of the file's file system, where the hook has told it, else 0 */
 	u64 entry[COMPONENTS]; /* directory entry of component i, the leaf first */
-	u8 names[NAMES_BYTES];
+	union {
+		struct copied_name copied[CLIMBED];
+		u8 names[NAMES_BYTES];
+	};
 	u8 text[CHUNK_BYTES];
 };
 
@@ -114,6 +120,7 @@ static __always_inline u64 begin(struct scratch *s, u64 dentry, u64 mount)
 {
 	u64 since = switches_of(current_task());
 	*(volatile u64 *)&s->climbed_from = 0;
+	s->first_top = 0;
 	*(volatile u64 *)&s->dentry = dentry;
 	*(volatile u64 *)&s->mount = mount;
 	return since;
