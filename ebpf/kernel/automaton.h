@@ -112,6 +112,7 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		u64 at = *(volatile u32 *)&s->at, stop = *(volatile u32 *)&s->stop;					\
 		s64 move = direction == BACKWARD ? -1 : 1;								\
 		at &= NAMES_BYTES - 1;											\
+		_Pragma("clang loop unroll_count(2)")										\
 		for (u32 i = 0; i < RUN_BYTES; i++) {									\
 			u64 next = (now << shift) | a->head.classes[s->names[at]];					\
 			OPAQUE(next);											\
