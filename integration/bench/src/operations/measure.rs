@@ -29,6 +29,16 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The lower count of each operation.
+    pub fn lower(self, other: Self) -> Self {
+        Self {
+            open: self.open.min(other.open),
+            exec: self.exec.min(other.exec),
+            udp: self.udp.min(other.udp),
+            tcp: self.tcp.min(other.tcp),
+        }
+    }
+
     /// One line, for the process that started this one.
     pub fn to_line(self) -> String {
         format!(
