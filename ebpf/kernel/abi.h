@@ -204,7 +204,7 @@ struct meta {
 #define COUNTER_NO_PROFILE 2	 /* a container named a profile that is not there: refused */
 #define COUNTER_MARK_FAILED 3	 /* a task could not be marked: its fork or exec was refused */
 #define COUNTER_PATH_REFUSED 4	 /* a path too long, too deep, or outside the namespace's tree: refused */
-#define COUNTER_NO_SCRATCH 5
+#define COUNTER_HELD_UP 5	 /* a task was switched out during each attempt at a check: refused */
 #define COUNTERS 8
 
 /* ---- settings: array(1), written by the loader ---- */

@@ -50,9 +50,9 @@ static __always_inline int judge_block_device(struct mark *mark, const struct de
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }
 
 /* An exec needs EXEC on what it executes, judged in exec.h and mmap_file, and not READ. */

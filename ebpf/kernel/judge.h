@@ -66,6 +66,13 @@ static __always_inline int refuse_unknown(u32 slot, u64 container, struct profil
 /* Each lasts a few microseconds: a task that is switched out in all of them is held up by somebody, and refused. */
 #define ATTEMPTS 4
 
+/* Every attempt was disturbed. */
+static __always_inline int held_up(void)
+{
+	count(COUNTER_HELD_UP);
+	return -EPERM;
+}
+
 /* A 0 of its own: the compiler would return a result that was compared with 0, of which kernel 6.12 does not know that. */
 static __always_inline int allowed(void)
 {
@@ -156,9 +163,9 @@ static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }
 
 /* For pointers that the verifier follows: a hook's arguments and what is read through them. */

@@ -150,14 +150,14 @@ static __always_inline int judge_mount_text(u64 container, u64 domain, u64 fstyp
 		u64 since = switches_of(current_task());
 		int length = mount_text(slot, fstype, source);
 		if (!length)
-			break;
+			return -EPERM;
 		int result = judge_mount(container, domain, slot, REQUEST(flags, length) | (flags & IN_WORDS), since);
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }
 
 static __always_inline int judge_mount_strings(struct mark *mark, u64 fstype, u64 source, u64 flags)
@@ -197,14 +197,14 @@ static __always_inline int judge_mount_at(u64 container, u64 domain, u64 dentry,
 		u64 since = begin(s, dentry, mount);
 		int length = mount_path(slot);
 		if (!length)
-			break;
+			return -EPERM;
 		int result = judge_mount(container, domain, slot, REQUEST(flags, length), since);
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }
 
 static __always_inline int judge_mount_path(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 flags)
@@ -318,14 +318,14 @@ int BPF_PROG(sb_set_mnt_opts, struct super_block *sb)
 		u64 since = switches_of(current_task());
 		int length = mount_text(slot, type, device);
 		if (!length)
-			break;
+			return -EPERM;
 		int result = judge_block_mount(mark->container, mark->domain, slot, length, since);
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }
 
 /*
@@ -353,7 +353,7 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 		undisturbed = !disturbed(since);
 	}
 	if (!undisturbed)
-		return -EPERM;
+		return held_up();
 	if (found == PATH_OK)
 		return judge_mount_path(mark, dentry, mount, MS_MOVE);
 	struct super_block *sb = BPF_CORE_READ(mount, mnt_sb);

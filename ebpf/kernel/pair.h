@@ -99,7 +99,7 @@ static __always_inline int judge_two(struct mark *mark, const struct dentry *fro
 		if (result == 0)
 			return allowed();
 		if (result != DISTURBED)
-			break;
+			return -EPERM;
 	}
-	return -EPERM;
+	return held_up();
 }

@@ -101,7 +101,7 @@ impl Tables {
             no_profile,
             mark_failed,
             path_refused,
-            no_scratch,
+            held_up,
             ..,
         ] = sums;
         Ok(Counters {
@@ -110,7 +110,7 @@ impl Tables {
             no_profile,
             mark_failed,
             path_refused,
-            no_scratch,
+            held_up,
         })
     }
 }
@@ -128,8 +128,8 @@ pub struct Counters {
     pub mark_failed: u64,
     /// Operations refused because the path was too long, too deep, or outside the namespace's tree.
     pub path_refused: u64,
-    /// Operations refused because no path buffer was free.
-    pub no_scratch: u64,
+    /// Operations refused because the task was switched out during each attempt to judge them.
+    pub held_up: u64,
 }
 
 /// What is pinned: the layout's version and the build.

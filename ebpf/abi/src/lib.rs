@@ -4,6 +4,7 @@
 //! `../kernel/abi.h` is the other half; a test compiles it and compares.
 
 pub mod binding;
+pub mod class;
 pub mod events;
 pub mod keys;
 pub mod layout;

@@ -146,7 +146,7 @@ fn expectations() -> Vec<(String, usize)> {
         COUNTER_NO_PROFILE,
         COUNTER_MARK_FAILED,
         COUNTER_PATH_REFUSED,
-        COUNTER_NO_SCRATCH,
+        COUNTER_HELD_UP,
         COUNTERS,
         TEXT_MAX
     );

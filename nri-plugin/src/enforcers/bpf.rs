@@ -256,7 +256,7 @@ impl Source for Reader {
             counters.no_automaton,
             counters.no_profile,
             counters.mark_failed,
-            counters.no_scratch,
+            counters.held_up,
         ];
         Ok((counters.events_lost, failed.iter().sum()))
     }
