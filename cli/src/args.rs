@@ -141,6 +141,9 @@ pub struct Explain {
     /// The program that does it, or one that it descends from, when it has rules of its own.
     #[arg(long, value_name = "PATH")]
     pub executable: Option<String>,
+    /// Whom the actions' files belong to, for AppArmor rules with `owner`.
+    #[arg(long, value_enum)]
+    pub owner: Option<FileOwner>,
     /// An address of the pod, for rules about these.
     #[arg(long = "pod-ip", value_name = "ADDRESS")]
     pub pod_ips: Vec<std::net::IpAddr>,
@@ -155,6 +158,15 @@ pub struct Explain {
     pub cluster: Cluster,
 }
 
+/// Whom a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileOwner {
+    /// The user of the process.
+    Own,
+    /// Another user.
+    Other,
+}
+
 const ACTIONS: &str = "\
 Actions:
   open:PATH:HOW                      HOW is some of r, w, a (append)
@@ -164,7 +176,9 @@ Actions:
   rename:OLD:NEW link:OLD:NEW
   connect:ADDRESS:PORT[/udp]         [fd00::1]:53 for IPv6; connect:PATH for a Unix socket
   socket:FAMILY:TYPE[:PROTOCOL]      socket:inet:raw:icmp
-  mount:FSTYPE:SOURCE[:FLAGS]        mount:proc:proc, mount:none:/data:bind,ro
+  mount:FSTYPE:SOURCE[:FLAGS][:on=PATH]
+                                     mount:proc:proc, mount:none:/data:bind,ro:on=/mnt;
+                                     what changes a mount has that one as its source
   umount:PATH
   ptrace:HOW[:external]              HOW is trace, read, traceby or readby
   cap:NAME

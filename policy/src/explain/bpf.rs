@@ -3,7 +3,7 @@
 use super::action::{Action, Protocol, is_resolved};
 use super::{Question, Verdict};
 use crate::compile::bpf::mounts::UNTYPED;
-use crate::mount_flags::{BIND, MOVE, PRIVATE, REC, REMOUNT, SHARED, SLAVE, UNBINDABLE};
+use crate::mount_flags::{BIND, MOVE, REC, change_a_mount};
 use crate::plan::automaton::{PERM_APPEND, PERM_EXEC, PERM_READ, PERM_WRITE, PathVerdict};
 use crate::plan::bpf::{BpfProfile, MOUNT_NEW, MOUNT_UMOUNT, Masks, MountSet, SocketRule};
 use crate::plan::egress::Egress;
@@ -101,6 +101,7 @@ fn judge_in(profile: &BpfProfile, question: &Question<'_>) -> Verdict {
             fstype,
             source,
             flags,
+            ..
         } => mount(profile, fstype, source, *flags),
         Action::Umount(path) => on_mount(profile, "none", path, MOUNT_UMOUNT),
         Action::Ptrace {
@@ -237,8 +238,7 @@ fn mount(profile: &BpfProfile, fstype: &str, source: &str, flags: u32) -> Verdic
             verdict
         };
     }
-    let propagation = UNBINDABLE | PRIVATE | SLAVE | SHARED;
-    if flags & REMOUNT != 0 || (flags & propagation != 0 && flags & BIND == 0) {
+    if change_a_mount(flags) {
         return on_mount(profile, "none", source, flags & !(BIND | REC));
     }
     let verdict = on_mount(profile, "none", source, flags);

@@ -25,6 +25,9 @@ pub(super) struct Rule {
     pub(super) words: Vec<Word>,
 }
 
+/// What abstractions/base allows of the actions that are asked about and no start of a profile does: it is all `file`, else.
+const BASE: [&str; 2] = ["ptrace (readby),", "ptrace (tracedby),"];
+
 /// The profiles of a generated text: the container's first, then its children.
 pub(super) fn parse(text: &str) -> Vec<Profile> {
     let mut done = Vec::new();
@@ -42,6 +45,10 @@ pub(super) fn parse(text: &str) -> Vec<Profile> {
             });
         } else if line == "}" {
             done.extend(open.pop());
+        } else if let (Some(profile), "include <abstractions/base>") = (open.last_mut(), line) {
+            profile
+                .rules
+                .extend(BASE.iter().filter_map(|line| rule(line)));
         } else if let (Some(profile), Some(rule)) = (open.last_mut(), rule(line)) {
             match &rule.words[..] {
                 [
