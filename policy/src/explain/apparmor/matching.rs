@@ -1,9 +1,9 @@
 //! What AppArmor is asked for an action, and which rules are about it.
 
-use super::glob::Glob;
-use super::profile::Rule;
 use crate::capability;
+use crate::compile::apparmor::glob::Glob;
 use crate::compile::apparmor::raw::Word;
+use crate::compile::apparmor::rule::{FileRule, Rule, path_of};
 use crate::compile::bpf::{mounts, sockets};
 use crate::explain::action::{Action, Change, Protocol};
 use crate::mount_flags::{REMOUNT, change_a_mount};
@@ -184,20 +184,10 @@ fn yes_or_no(yes: bool) -> Fit {
     if yes { Fit::Yes } else { Fit::No }
 }
 
-fn path_of(word: &Word) -> Option<&str> {
-    match word {
-        Plain(text) if text.starts_with(['/', '@', '{', '*']) => Some(text),
-        Quoted(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A path and permissions in either order, after `file` or not; or `file` alone; or `link FROM -> TO`.
+/// Whether a file rule, or `link FROM -> TO`, is about a path.
 fn file(rule: &Rule, path: &str, wanted: &str, profile: &str, owned: Option<bool>) -> Fit {
-    let words = match &rule.words[..] {
-        [Plain(word)] if word == "file" => return Fit::Yes,
-        [Plain(word), rest @ ..] if word == "file" => rest,
-        [Plain(word), rest @ ..] if word == "link" => {
+    if let [Plain(word), rest @ ..] = &rule.words[..] {
+        if word == "link" {
             let from = rest.iter().find_map(path_of);
             return if wanted == "l" {
                 match_path(from.unwrap_or_default(), path, profile)
@@ -205,13 +195,11 @@ fn file(rule: &Rule, path: &str, wanted: &str, profile: &str, owned: Option<bool
                 Fit::No
             };
         }
-        words => words,
-    };
-    let (pattern, letters) = match words {
-        // Where an executable goes on is told by the rule for it.
-        [pattern, Plain(letters), ..] if path_of(pattern).is_some() => (pattern, letters),
-        [Plain(letters), pattern] if path_of(pattern).is_some() => (pattern, letters),
-        _ => return Fit::No,
+    }
+    let (pattern, letters) = match rule.file() {
+        Some(FileRule::Everything) => return Fit::Yes,
+        Some(FileRule::Path(pattern, letters)) => (pattern, letters),
+        None => return Fit::No,
     };
     let covers = letters.contains(wanted) || (wanted == "a" && letters.contains('w'));
     if !covers {

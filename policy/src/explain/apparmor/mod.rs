@@ -4,14 +4,14 @@
 //! one include of generated profiles, abstractions/base, what they don't allow themselves is known here; what an
 //! administrator adds to it in abstractions/base.d is not.
 
-mod glob;
 mod matching;
 mod profile;
 
 use super::action::Action;
 use super::{Question, Verdict};
+use crate::compile::apparmor::rule::Rule;
 use matching::{Fit, Request, requests};
-use profile::{Profile, Rule};
+use profile::Profile;
 
 /// The verdict, and the rules of the text that make it.
 pub(super) fn judge(text: &str, question: &Question<'_>) -> (Verdict, Vec<String>) {

@@ -1,6 +1,7 @@
 //! The text of a profile, taken apart again: profiles and their rules.
 
-use crate::compile::apparmor::raw::{self, Word};
+use crate::compile::apparmor::raw::Word;
+use crate::compile::apparmor::rule::Rule;
 
 /// A profile of a text.
 #[derive(Debug, Default)]
@@ -10,19 +11,6 @@ pub(super) struct Profile {
     pub(super) rules: Vec<Rule>,
     /// Executables that go on in a child, and which.
     pub(super) transitions: Vec<(String, String)>,
-}
-
-/// A rule.
-#[derive(Debug)]
-pub(super) struct Rule {
-    /// As it stands in the profile, without the comma.
-    pub(super) text: String,
-    pub(super) deny: bool,
-    pub(super) audit: bool,
-    /// Only for files that belong to the process' user.
-    pub(super) owner: bool,
-    /// The words after the qualifiers.
-    pub(super) words: Vec<Word>,
 }
 
 /// What abstractions/base allows of the actions that are asked about and no start of a profile does: it is all `file`, else.
@@ -72,22 +60,5 @@ pub(super) fn parse(text: &str) -> Vec<Profile> {
 
 /// A line that is a rule; includes, and what is outside profiles, are none.
 fn rule(line: &str) -> Option<Rule> {
-    let text = line.strip_suffix(',')?;
-    let mut words = raw::words(line)?;
-    let qualifiers = words
-        .iter()
-        .take_while(|word| {
-            matches!(word, Word::Plain(word) if ["audit", "deny", "allow", "owner"].contains(&word.as_str()))
-        })
-        .count();
-    let has = |name: &str| words[..qualifiers].contains(&Word::Plain(name.to_owned()));
-    let (deny, audit, owner) = (has("deny"), has("audit"), has("owner"));
-    words.drain(..qualifiers);
-    Some(Rule {
-        text: text.to_owned(),
-        deny,
-        audit,
-        owner,
-        words,
-    })
+    Rule::parse(line.strip_suffix(',')?)
 }
