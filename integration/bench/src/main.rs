@@ -3,6 +3,7 @@
 mod deep_path;
 mod figures;
 mod isolation;
+mod large_policy;
 mod matcher;
 mod node;
 mod operations;
@@ -23,6 +24,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compiling a policy of every built-in rule and 1,000 custom ones, and what the kernel keeps of it, natively.
+    Compile {
+        /// How often each variant is compiled; the median counts.
+        #[arg(long, default_value_t = 21)]
+        rounds: usize,
+    },
     /// The look-up of a path, natively.
     Matcher {
         /// How often each variant is measured; the median counts.
@@ -83,6 +90,7 @@ fn main() -> Result<ExitCode> {
             return operations::guest::print_own_counts(&path, &program)
                 .map(|()| ExitCode::SUCCESS);
         }
+        Command::Compile { rounds } => large_policy::measure(rounds)?,
         Command::Operations { kernel } => operations::measure(&project()?, &kernel)?,
         Command::Startup { pairs, directory } => {
             node::startup::measure(&programs()?, pairs, &directory)?
