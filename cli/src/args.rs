@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use varmor_policy::compile::{ServiceName, Settings};
+use varmor_policy::matching::OPT_IN_LABEL;
 use varmor_policy::rules::{self, BpfPart};
 
 /// Checks vArmor policies, and shows what they compile to and what they say of an action.
@@ -126,11 +127,7 @@ pub struct Explain {
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub annotations: Vec<String>,
     /// The label that pods opt in with; empty when all are.
-    #[arg(
-        long,
-        value_name = "KEY=VALUE",
-        default_value = "sandbox.varmor.org/enable=true"
-    )]
+    #[arg(long, value_name = "KEY=VALUE", default_value = OPT_IN_LABEL)]
     pub opt_in_label: String,
     /// The policy, when no container is given and there are several: NAMESPACE/NAME, or NAME of a cluster policy.
     #[arg(long, value_name = "POLICY", conflicts_with = "container")]
