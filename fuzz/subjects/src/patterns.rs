@@ -8,11 +8,11 @@ use varmor_policy::plan::automaton::{Automaton, PathVerdict};
 use varmor_policy::plan::bpf::MountSet;
 
 /// Few and short: what goes wrong goes wrong with these too, and automata of many globs take seconds to build under sanitizers.
-const MOST_PATTERNS: usize = 4;
-const LONGEST_PATTERN: usize = 40;
+const MOST_PATTERNS: usize = 3;
+const LONGEST_PATTERN: usize = 24;
 /// By definition is slow.
-const MOST_TEXTS: usize = 8;
-const LONGEST_TEXT: usize = 64;
+const MOST_TEXTS: usize = 6;
+const LONGEST_TEXT: usize = 48;
 
 /// The automata say of a text that those patterns match which do.
 pub fn take(data: &[u8]) -> bool {
