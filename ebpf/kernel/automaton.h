@@ -23,6 +23,25 @@ enum { RUN_DEAD = 1, RUN_OVER, RUN_FURTHER, RUN_FAILED };
 /* Low to high: deny, audit, allow, ancestors. All ones: the automaton is missing, or a name could not be read. */
 #define NO_VERDICT (~0ULL)
 
+/* The entry after one, or the piece of text: the root's is the last in entry[]. */
+static __always_inline u32 next_entry(struct scratch *s, u32 direction)
+{
+	u32 k = *(volatile u32 *)&s->at_entry + (direction == FORWARD ? -1 : 1);
+	s->at_entry = k;
+	return k;
+}
+
+/* Where the '/' of an entry is whose name the hook has copied; 0: it has not. */
+static __always_inline u32 find_copied(struct scratch *s, u64 k, u32 *length)
+{
+	if (k >= *(volatile u32 *)&s->climbed)
+		return 0;
+	OPAQUE(k);
+	k &= CLIMBED - 1;
+	*length = *(volatile u32 *)&s->names[k * CLIMBED_BYTES + CLIMBED_LENGTH];
+	return *length ? k * CLIMBED_BYTES + CLIMBED_SLASH : 0;
+}
+
 /*
  * Finds the bytes that the entry at which the walk is stands for. 0, or how the run ends. Position and
  * number of the bytes to be read are left in scratch: read from there they are plain numbers to the verifier, so that
@@ -33,16 +52,16 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return RUN_FAILED;
-	u64 n = *(volatile u32 *)&s->at_entry, count = *(volatile u32 *)&s->count;
-	u32 length, slash = COMPONENT_AT + NAME_OFFSET - 1;
-	if (n >= count)
+	u64 k = *(volatile u32 *)&s->at_entry, count = *(volatile u32 *)&s->count;
+	u32 length, slash;
+	if (k >= count)
 		return RUN_OVER;
 	if (direction == TEXT) {
-		u64 from = n * TEXT_PIECE;
+		u64 from = k * TEXT_PIECE;
 		OPAQUE(from);
 		if (from > CHUNK_BYTES - TEXT_PIECE)
 			return RUN_FAILED;
-		u64 left = *(volatile u32 *)&s->text_length - from;
+		u64 left = *(volatile u64 *)&s->text_length - from;
 		if (left > TEXT_PIECE)
 			left = TEXT_PIECE;
 		OPAQUE(left);
@@ -50,25 +69,21 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		if (bpf_probe_read_kernel(component_of(s) + NAME_OFFSET - 1, left, &s->text[from]))
 			return RUN_FAILED;
 		length = left;
+		slash = COMPONENT_AT + NAME_OFFSET - 1;
 	} else {
-		u64 k = direction == FORWARD ? count - 1 - n : n;
-		OPAQUE(k);
-		k &= COMPONENTS - 1;
-		length = 0;
-		if (k < *(volatile u32 *)&s->climbed && k < CLIMBED) {
-			length = *(volatile u32 *)&s->names[k * CLIMBED_BYTES + CLIMBED_LENGTH];
-			slash = k * CLIMBED_BYTES + CLIMBED_SLASH;
-		}
-		if (!length) {
-			length = read_component(s, s->entry[k]);
+		slash = find_copied(s, k, &length);
+		if (!slash) {
+			OPAQUE(k);
+			length = read_component(s, s->entry[k & (COMPONENTS - 1)]);
 			slash = COMPONENT_AT + NAME_OFFSET - 1;
 		}
 	}
 	u32 done = *(volatile u32 *)&s->at_byte;
 	if (done >= length)
 		return RUN_FAILED;
+	s->at_byte = 0;
+	s->length = length;
 	s->left = length - done;
-	s->move = direction == BACKWARD ? -1 : 1;
 	s->at = direction == BACKWARD ? slash + length - 1 - done : slash + done;
 	return 0;
 }
@@ -95,8 +110,8 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		if (ends)												\
 			goto over;											\
 		u64 at = *(volatile u32 *)&s->at, left = *(volatile u32 *)&s->left;					\
-		u64 move = *(volatile s32 *)&s->move;									\
-		at &= NAMES_BYTES - 1;										\
+		s64 move = direction == BACKWARD ? -1 : 1;								\
+		at &= NAMES_BYTES - 1;											\
 		for (u32 i = 0; i < RUN_BYTES; i++) {									\
 			u64 next = (now << shift) | a->head.classes[s->names[at]];					\
 			OPAQUE(next);											\
@@ -107,20 +122,25 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 			at += move;											\
 			left--;												\
 			if (!left) {											\
-				s->at_byte = 0;										\
-				s->at_entry += 1;									\
-				ends = load_entry(slot, direction);							\
-				if (ends)										\
-					goto over;									\
-				at = *(volatile u32 *)&s->at;								\
-				left = *(volatile u32 *)&s->left;							\
+				u32 length, slash = find_copied(s, next_entry(s, direction), &length);			\
+				if (slash) {										\
+					s->length = length;								\
+					left = length;									\
+					at = direction == BACKWARD ? slash + length - 1 : slash;			\
+				} else {										\
+					ends = load_entry(slot, direction);						\
+					if (ends)									\
+						goto over;								\
+					at = *(volatile u32 *)&s->at;							\
+					left = *(volatile u32 *)&s->left;						\
+				}											\
 			}												\
-			/* The same range on both ways here: else the verifier would follow each of them to the end. */\
+			/* The same range on both ways here: else the verifier would follow each of them to the end. */	\
 			OPAQUE(at);											\
-			at &= NAMES_BYTES - 1;									\
+			at &= NAMES_BYTES - 1;										\
 		}													\
 		s->state = now;												\
-		s->at_byte += *(volatile u32 *)&s->left - left;								\
+		s->at_byte = *(volatile u32 *)&s->length - left;							\
 		return RUN_FURTHER;											\
 	over:;														\
 		u64 row = now;												\
@@ -159,7 +179,7 @@ __noinline u64 match_path(u64 key, u32 class, u32 slot, u32 direction)
 	if (!s)
 		return NO_VERDICT;
 	*(volatile u32 *)&s->state = NO_STATE;
-	*(volatile u32 *)&s->at_entry = 0;
+	*(volatile u32 *)&s->at_entry = direction == FORWARD ? *(volatile u32 *)&s->count - 1 : 0;
 	*(volatile u32 *)&s->at_byte = 0;
 	for (u32 i = 0; i < RUNS; i++) {
 		u32 ended = run(key, class, slot, direction);
@@ -182,6 +202,7 @@ static __always_inline u64 match_text(u64 key, u32 class, u32 slot, u32 length)
 	if (!s)
 		return NO_VERDICT;
 	s->text_length = length;
+	s->climbed = 0;
 	s->count = (length + TEXT_PIECE - 1) / TEXT_PIECE;
 	return match_path(key, class, slot, TEXT);
 }

@@ -14,7 +14,7 @@
  * May a subject open the block device whose special file scratch names? Whatever the file is called: the device is what
  * counts. 0, a negative errno, or DISTURBED.
  */
-__noinline int judge_block_open(u64 container, u64 domain, u32 slot, u32 wanted, u64 owner)
+__noinline int judge_block_open(u64 container, u64 domain, u32 slot, u32 wanted, u64 since)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -30,7 +30,7 @@ __noinline int judge_block_open(u64 container, u64 domain, u32 slot, u32 wanted,
 	if (action) {
 		if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) != PATH_OK)
 			s->count = 0;
-		if (disturbed(s, owner))
+		if (disturbed(since))
 			return DISTURBED;
 		report_path(slot, container, p, EVENT_FILE, OP_OPEN, action, wanted);
 	}
@@ -44,14 +44,11 @@ static __always_inline int judge_block_device(struct mark *mark, const struct de
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	for (u32 attempt = 0; attempt < 2; attempt++) {
-		u64 owner = new_owner();
-		*(volatile u64 *)&s->owner = owner;
-		*(volatile u64 *)&s->dentry = (u64)dentry;
-		*(volatile u64 *)&s->mount = (u64)mount;
-		int result = judge_block_open(mark->container, mark->domain, slot, wanted, owner);
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = begin(s, (u64)dentry, (u64)mount);
+		int result = judge_block_open(mark->container, mark->domain, slot, wanted, since);
 		if (result == 0)
-			return 0;
+			return allowed();
 		if (result != DISTURBED)
 			break;
 	}
@@ -156,8 +153,7 @@ static __always_inline int change_anywhere(struct dentry *dentry, u32 op)
 	struct mark *mark = mark_of_current(task);
 	if (!mark || acts_for_the_kernel(task))
 		return 0;
-	struct scratch *s = scratch_of(slot_of_current());
-	if (!s || judge_places(mark->container, mark->domain, number_of(s, dentry), QUESTION(PERM_WRITE, op)))
+	if (judge_places(mark->container, mark->domain, number_of(dentry), QUESTION(PERM_WRITE, op)))
 		return -EPERM;
 	return 0;
 }

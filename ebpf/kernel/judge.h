@@ -29,12 +29,6 @@ static __always_inline u64 match_one(struct automaton_ref *ref, u32 slot, u32 wa
 	return match_path(ref->key, ref->class, slot, direction);
 }
 
-/* A token that no other check has: the thread and the time. */
-static __always_inline u64 new_owner(void)
-{
-	return bpf_ktime_get_ns() << 16 ^ bpf_get_current_pid_tgid();
-}
-
 static __always_inline void report_path(u32 slot, u64 container, struct profile *p, u8 type, u8 op, u8 action, u32 permissions)
 {
 	struct report *r = begin_report(slot, container, p, type, op, action);
@@ -66,12 +60,18 @@ static __always_inline int refuse_unknown(u32 slot, u64 container, struct profil
 	return -EACCES;
 }
 
-/* The slot was used by another task meanwhile: what was judged may be that task's path. */
+/* The task was switched out meanwhile: what was judged may be another one's path. */
 #define DISTURBED 1
 
-static __always_inline bool disturbed(struct scratch *s, u64 owner)
+/* Each lasts a few microseconds: a task that is switched out in all of them is held up by somebody, and refused. */
+#define ATTEMPTS 4
+
+/* A 0 of its own: the compiler would return a result that was compared with 0, of which kernel 6.12 does not know that. */
+static __always_inline int allowed(void)
 {
-	return *(volatile u64 *)&s->owner != owner;
+	int zero = 0;
+	OPAQUE(zero);
+	return zero;
 }
 
 static __always_inline u64 match_both(struct profile *p, u32 slot, u32 wanted)
@@ -99,7 +99,7 @@ static __always_inline u64 match_all(struct scratch *s, struct profile *p, u32 s
 }
 
 /* May a subject do what is asked to the path that scratch names (dentry, mount)? 0, a negative errno, or DISTURBED. */
-__noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owner)
+__noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 since)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -118,7 +118,7 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owne
 	u64 dentry = *(volatile u64 *)&s->dentry;
 	int found = walk(slot, dentry, *(volatile u64 *)&s->mount);
 	u64 verdict = found == PATH_OK ? match_all(s, p, slot, question) : 0;
-	if (disturbed(s, owner))
+	if (disturbed(since))
 		return DISTURBED;
 	if (found == PATH_NOWHERE)
 		return 0;
@@ -130,15 +130,12 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 owne
 	if (walk_in_super(slot, dentry) != PATH_OK)
 		return refuse_unknown(slot, container, p, wanted);
 	verdict = match_all(s, p, slot, question);
-	if (disturbed(s, owner))
+	if (disturbed(since))
 		return DISTURBED;
 	return conclude(slot, container, p, verdict, wanted, op);
 }
 
-/*
- * Judges one path from a hook. A check that was disturbed is done again; a second disturbance within microseconds is no
- * accident and is refused.
- */
+/* Judges one path from a hook. A check that was disturbed is done again. */
 static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 mount, u32 question,
 				     struct dentry *typed_dentry, struct vfsmount *typed_mount, u64 *target)
 {
@@ -146,25 +143,18 @@ static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	for (u32 attempt = 0; attempt < 2; attempt++) {
-		u64 owner = new_owner();
-		*(volatile u64 *)&s->owner = owner;
-		*(volatile u64 *)&s->dentry = dentry;
-		*(volatile u64 *)&s->mount = mount;
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = begin(s, dentry, mount);
 		if (typed_dentry)
 			climb(s, typed_dentry, typed_mount);
-		int result = judge(container, domain, slot, question, owner);
+		int result = judge(container, domain, slot, question, since);
 		if (target) {
 			*target = *(volatile u64 *)&s->target;
-			if (disturbed(s, owner))
+			if (disturbed(since))
 				result = DISTURBED;
 		}
-		if (result == 0) {
-			/* A 0 of its own: the compiler would return `result`, of which kernel 6.12 does not know that it is 0. */
-			int allowed = 0;
-			OPAQUE(allowed);
-			return allowed;
-		}
+		if (result == 0)
+			return allowed();
 		if (result != DISTURBED)
 			break;
 	}

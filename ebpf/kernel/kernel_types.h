@@ -144,6 +144,8 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct bpf_local_storage *bpf_storage; /* kernel 5.11 and later */
 	u64 self_exec_id;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
 	int pid;
 	int tgid;
 } CORE;

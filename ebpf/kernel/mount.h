@@ -85,7 +85,7 @@ static __always_inline void report_mount(u32 slot, u64 container, struct profile
 }
 
 /* The text is at the start of the slot's text. */
-__noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64 owner)
+__noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64 since)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -101,7 +101,9 @@ __noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64
 	bool deny = false, audit = false;
 	if (p->mount.class != AUTOMATON_NONE) {
 		u64 set = match_text(p->mount.key, p->mount.class, slot, length);
-		if (set == NO_VERDICT || disturbed(s, owner))
+		if (disturbed(since))
+			return DISTURBED;
+		if (set == NO_VERDICT)
 			return -EACCES;
 		set = ANCESTORS(set);
 		OPAQUE(set);
@@ -119,12 +121,11 @@ __noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64
 }
 
 /* Puts "fstype NUL source" into the slot's text; the strings are kernel memory, or 0 for "none" and nothing. */
-__noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
+__noinline int mount_text(u32 slot, u64 fstype, u64 source)
 {
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return 0;
-	*(volatile u64 *)&s->owner = owner;
 	long n = 0;
 	if (fstype)
 		n = bpf_probe_read_kernel_str(s->text, FSTYPE_MAX, (void *)fstype);
@@ -145,11 +146,18 @@ __noinline int mount_text(u32 slot, u64 fstype, u64 source, u64 owner)
 static __always_inline int judge_mount_text(u64 container, u64 domain, u64 fstype, u64 source, u64 flags)
 {
 	u32 slot = slot_of_current();
-	u64 owner = new_owner();
-	int length = mount_text(slot, fstype, source, owner);
-	if (!length || judge_mount(container, domain, slot, REQUEST(flags, length) | (flags & IN_WORDS), owner))
-		return -EPERM;
-	return 0;
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = switches_of(current_task());
+		int length = mount_text(slot, fstype, source);
+		if (!length)
+			break;
+		int result = judge_mount(container, domain, slot, REQUEST(flags, length) | (flags & IN_WORDS), since);
+		if (result == 0)
+			return allowed();
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
 }
 
 static __always_inline int judge_mount_strings(struct mark *mark, u64 fstype, u64 source, u64 flags)
@@ -185,14 +193,18 @@ static __always_inline int judge_mount_at(u64 container, u64 domain, u64 dentry,
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	u64 owner = new_owner();
-	*(volatile u64 *)&s->owner = owner;
-	*(volatile u64 *)&s->dentry = dentry;
-	*(volatile u64 *)&s->mount = mount;
-	int length = mount_path(slot);
-	if (!length || judge_mount(container, domain, slot, REQUEST(flags, length), owner))
-		return -EPERM;
-	return 0;
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = begin(s, dentry, mount);
+		int length = mount_path(slot);
+		if (!length)
+			break;
+		int result = judge_mount(container, domain, slot, REQUEST(flags, length), since);
+		if (result == 0)
+			return allowed();
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
 }
 
 static __always_inline int judge_mount_path(struct mark *mark, struct dentry *dentry, struct vfsmount *mount, u32 flags)
@@ -259,28 +271,30 @@ int BPF_PROG(sb_remount, struct super_block *sb)
 	struct mark *mark = current_mark();
 	if (!mark)
 		return 0;
-	struct scratch *s = scratch_of(slot_of_current());
-	if (!s || judge_mount_places(mark->container, mark->domain, 0, number_of(s, sb), MS_REMOUNT))
+	if (judge_mount_places(mark->container, mark->domain, 0, number_of(sb), MS_REMOUNT))
 		return -EPERM;
 	return 0;
 }
 
 /* The text is at the start of the slot's text, `length` bytes of it. */
-__noinline int judge_block_mount(u64 container, u64 domain, u32 slot, u32 length, u64 owner)
+__noinline int judge_block_mount(u64 container, u64 domain, u32 slot, u32 length, u64 since)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
 	int confined = profile_of(container, domain, &p);
 	if (confined == UNCONFINED)
 		return 0;
-	if (confined == BROKEN || !p || !s || disturbed(s, owner))
+	if (confined == BROKEN || !p || !s)
 		return -EACCES;
 	bool deny = p->flags & PROFILE_BLOCK_MOUNT_DENY, audit = p->flags & PROFILE_BLOCK_MOUNT_AUDIT;
 	if (!deny && !audit)
 		return 0;
 	u8 action = action_of(p, deny, audit);
-	if (action)
+	if (action) {
+		if (disturbed(since))
+			return DISTURBED;
 		report_mount(slot, container, p, s, MOUNT_NEW, length, action);
+	}
 	return refuses(p, deny) ? -EPERM : 0;
 }
 
@@ -298,15 +312,20 @@ int BPF_PROG(sb_set_mnt_opts, struct super_block *sb)
 	if (!BPF_CORE_READ(sb, s_bdev) && !(BPF_CORE_READ(sb, s_type, fs_flags) & FS_REQUIRES_DEV))
 		return 0;
 	u32 slot = slot_of_current();
-	u64 owner = new_owner();
-	struct scratch *s = scratch_of(slot);
-	if (!s)
-		return -EACCES;
-	u64 device = number_of(s, sb) + OFFSET(struct super_block, s_id);
-	int length = mount_text(slot, (u64)BPF_CORE_READ(sb, s_type, name), device, owner);
-	if (!length || judge_block_mount(mark->container, mark->domain, slot, length, owner))
-		return -EPERM;
-	return 0;
+	u64 device = number_of(sb) + OFFSET(struct super_block, s_id);
+	u64 type = (u64)BPF_CORE_READ(sb, s_type, name);
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = switches_of(current_task());
+		int length = mount_text(slot, type, device);
+		if (!length)
+			break;
+		int result = judge_block_mount(mark->container, mark->domain, slot, length, since);
+		if (result == 0)
+			return allowed();
+		if (result != DISTURBED)
+			break;
+	}
+	return -EPERM;
 }
 
 /*
@@ -326,16 +345,22 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 		return -EACCES;
 	struct dentry *dentry = from->dentry;
 	struct vfsmount *mount = from->mnt;
-	*(volatile u64 *)&s->owner = new_owner();
-	*(volatile u64 *)&s->dentry = (u64)dentry;
-	*(volatile u64 *)&s->mount = (u64)mount;
-	if (walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount) == PATH_OK)
+	bool undisturbed = false;
+	int found = PATH_UNKNOWN;
+	for (u32 attempt = 0; attempt < ATTEMPTS && !undisturbed; attempt++) {
+		u64 since = begin(s, (u64)dentry, (u64)mount);
+		found = walk(slot, *(volatile u64 *)&s->dentry, *(volatile u64 *)&s->mount);
+		undisturbed = !disturbed(since);
+	}
+	if (!undisturbed)
+		return -EPERM;
+	if (found == PATH_OK)
 		return judge_mount_path(mark, dentry, mount, MS_MOVE);
 	struct super_block *sb = BPF_CORE_READ(mount, mnt_sb);
 	const char *type = BPF_CORE_READ(sb, s_type, name);
 	if (judge_mount_strings(mark, (u64)type, 0, MOUNT_NEW))
 		return -EPERM;
-	if (judge_mount_places(mark->container, mark->domain, number_of(s, dentry), (u64)sb, MS_BIND | MS_MOVE))
+	if (judge_mount_places(mark->container, mark->domain, number_of(dentry), (u64)sb, MS_BIND | MS_MOVE))
 		return -EPERM;
 	return 0;
 }

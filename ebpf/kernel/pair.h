@@ -42,7 +42,7 @@ static __always_inline bool moves_protected(struct pair_side *from, struct pair_
 }
 
 /* May the current task give the first path in scratch the second one's name? 0, a negative errno, or DISTURBED. */
-__noinline int judge_pair(u64 container, u64 domain, u32 slot, u32 kind, u64 owner)
+__noinline int judge_pair(u64 container, u64 domain, u32 slot, u32 kind, u64 since)
 {
 	struct profile *p = NULL;
 	struct scratch *s = scratch_of(slot);
@@ -60,7 +60,7 @@ __noinline int judge_pair(u64 container, u64 domain, u32 slot, u32 kind, u64 own
 	/* The new path first, so that the old one is in scratch for the report. */
 	int found_new = match_side(slot, p, new_dentry, new_mount, &to);
 	int found_old = match_side(slot, p, old_dentry, old_mount, &from);
-	if (disturbed(s, owner))
+	if (disturbed(since))
 		return DISTURBED;
 	if (found_old == PATH_UNKNOWN || found_new == PATH_UNKNOWN)
 		return refuse_unknown(slot, container, p, PERM_WRITE);
@@ -91,16 +91,13 @@ static __always_inline int judge_two(struct mark *mark, const struct dentry *fro
 	struct scratch *s = scratch_of(slot);
 	if (!s)
 		return -EACCES;
-	for (u32 attempt = 0; attempt < 2; attempt++) {
-		u64 owner = new_owner();
-		*(volatile u64 *)&s->owner = owner;
-		*(volatile u64 *)&s->dentry = (u64)from;
-		*(volatile u64 *)&s->mount = (u64)from_mount;
+	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
+		u64 since = begin(s, (u64)from, (u64)from_mount);
 		*(volatile u64 *)&s->other_dentry = (u64)to;
 		*(volatile u64 *)&s->other_mount = (u64)to_mount;
-		int result = judge_pair(mark->container, mark->domain, slot, kind, owner);
+		int result = judge_pair(mark->container, mark->domain, slot, kind, since);
 		if (result == 0)
-			return 0;
+			return allowed();
 		if (result != DISTURBED)
 			break;
 	}

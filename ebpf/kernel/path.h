@@ -102,12 +102,17 @@ static __always_inline void copy_name(u8 *into, struct dentry *dentry)
 {
 	u64 *words = (void *)(into + CLIMBED_SLASH - 7);
 	void *own = (void *)dentry + OFFSET(struct dentry, d_parent) + NAME_OFFSET;
-	u32 length = dentry->d_name.len + 1;
+	u32 length = dentry->d_name.len;
+	words[0] = (u64)'/' << 56;
+	/* Each load is checked by the machine code that the kernel makes of it: only as many as the name needs. */
+	for (u32 i = 0; i < SHORT_NAME; i += 8) {
+		if (length <= i)
+			break;
+		words[i / 8 + 1] = *(volatile u64 *)(own + i);
+	}
+	length++;
 	if ((u64)dentry->d_name.name != (u64)own || length > SHORT_NAME + 1)
 		length = 0;
-	words[0] = (u64)'/' << 56;
-	for (u32 i = 0; i < SHORT_NAME / 8; i++)
-		words[i + 1] = *(volatile u64 *)(own + i * 8);
 	*(u32 *)(into + CLIMBED_LENGTH) = length;
 }
 
@@ -130,7 +135,6 @@ static __always_inline void climb(struct scratch *s, struct dentry *dentry, stru
 	s->climbed = n;
 	s->climbed_to = (u64)top;
 	s->climbed_from = (u64)dentry;
-	s->climbed_by = *(volatile u64 *)&s->owner;
 }
 
 /* Whether `mount`, which has no parent, is the root of a mount namespace and not of a detached tree. */
@@ -191,14 +195,14 @@ __noinline int walk(u32 slot, u64 dentry, u64 vfsmount)
 	u64 mount = vfsmount - OFFSET(struct mount, mnt);
 	s->count = 0;
 	u32 names = ~0U;
-	if (s->climbed_by == s->owner && s->climbed_from == dentry) {
+	if (*(volatile u64 *)&s->climbed_from == dentry) {
 		s->count = s->climbed;
 		dentry = *(volatile u64 *)&s->climbed_to;
 	} else {
 		s->climbed = 0;
 	}
 	/* The next walk of this slot overwrites the entries. */
-	s->climbed_by = 0;
+	s->climbed_from = 0;
 	if (read_mount(&m, mount))
 		return PATH_UNKNOWN;
 	s->first_root = m.root;

@@ -52,15 +52,13 @@ __noinline int write_path(u32 slot)
 	struct report *r = report_of(slot);
 	if (!s || !r)
 		return -1;
-	u32 components = *(volatile u32 *)&s->count;
 	u64 to = 0;
 	s->at_byte = 0;
+	s->at_entry = *(volatile u32 *)&s->count - 1;
 	for (u32 i = 0; i < COMPONENTS; i++) {
-		if (i >= components || to > TEXT_MAX - 1)
+		if (to > TEXT_MAX - 1 || load_entry(slot, FORWARD))
 			break;
-		s->at_entry = i;
-		if (load_entry(slot, FORWARD))
-			break;
+		next_entry(s, FORWARD);
 		u64 length = *(volatile u32 *)&s->left;
 		OPAQUE(length);
 		if (!length || length > COMPONENT_MAX)

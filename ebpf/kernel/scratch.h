@@ -3,11 +3,12 @@
  * Working memory of one check: the directory entries of the path, and the report being written.
  *
  * It is per CPU, but a program can be preempted by another task's on the same CPU. Four slots, chosen by the thread's
- * id, make a clash rare; the owner's token, written at the start and compared at the end, makes it visible, and the
- * check is then done again (judge.h).
+ * id, make a clash rare. Whoever was not switched out between the start of the check and the end had the slot for
+ * itself; whoever was, does the check again (judge.h). Nothing that is kept in the slot could tell that: the other task's
+ * check may have begun first, and goes on writing after this one has looked.
  */
 #pragma once
-#include "maps.h"
+#include "subject.h"
 
 #define SLOTS 4
 #define COMPONENTS 128
@@ -45,7 +46,6 @@ struct dentry_chunk {
 #define CHUNK_BYTES 8192
 
 struct scratch {
-	u64 owner;
 	/* What a hook was given. Pointers written here and read back are plain numbers to the verifier, which then need
 	 * not be followed through the walk: less than half the verified instructions from kernel 6.12 on. */
 	u64 dentry;
@@ -56,18 +56,16 @@ struct scratch {
 	u32 count; /* of entry[]: components, or pieces of text */
 	/* Where a walk of an automaton is that is not over. */
 	u32 state;
-	u32 at_entry;
-	u32 at_byte;
-	u32 at;	  /* the next byte, in names[] */
-	u32 left; /* of the entry's bytes */
-	s32 move; /* to the byte after it */
-	u32 pad;
+	u32 at_entry; /* index in entry[], or of the piece of text; beyond them: at the end */
+	u32 at_byte;  /* of the entry */
+	u32 at;	      /* the next byte, in names[] */
+	u32 left;     /* of the entry's bytes */
+	u32 length;   /* all of them */
+	u32 climbed;  /* how many entries the hook has collected itself; 0 from the walk on that can't use them */
 	u64 verdict;
-	u64 climbed_by;	  /* owner of the check whose hook has itself collected the first entries, */
-	u64 climbed_from; /* where they begin */
-	u64 climbed_to;	  /* and what comes after them */
-	u32 climbed;	  /* how many they are; 0 from the walk on that can't use them */
-	u32 text_length;
+	u64 climbed_from; /* where they begin; 0: this check's hook has collected none */
+	u64 climbed_to;	  /* what comes after them */
+	u64 text_length;
 	u64 first_root;	 /* of the last walk: root of the mount that the file lives in, */
 	u64 first_super; /* its super block, */
 	u64 root_super;	 /* and that of the container's root mount */
@@ -105,11 +103,34 @@ static __always_inline struct scratch *scratch_of(u32 slot)
 	return bpf_map_lookup_elem(&scratch, &slot);
 }
 
-/* A pointer as a plain number: global functions take no other. */
-static __always_inline u64 number_of(struct scratch *s, const void *pointer)
+/* How often a task was switched out; both counts, since a lock may put it to sleep on a kernel for real time. */
+static __always_inline u64 switches_of(struct task_struct *task)
 {
-	*(volatile u64 *)&s->dentry = (u64)pointer;
-	return *(volatile u64 *)&s->dentry;
+	return TASK_READ(task, nvcsw) + TASK_READ(task, nivcsw);
+}
+
+/* Starts a check in a slot. */
+static __always_inline u64 begin(struct scratch *s, u64 dentry, u64 mount)
+{
+	u64 since = switches_of(current_task());
+	*(volatile u64 *)&s->climbed_from = 0;
+	*(volatile u64 *)&s->dentry = dentry;
+	*(volatile u64 *)&s->mount = mount;
+	return since;
+}
+
+/* Whether others may have used the slot since the check began. */
+static __always_inline bool disturbed(u64 since)
+{
+	return switches_of(current_task()) != since;
+}
+
+/* A pointer as a plain number: global functions take no other, and what a helper has copied is nothing else. */
+static __always_inline u64 number_of(const void *pointer)
+{
+	u64 number = 0;
+	bpf_probe_read_kernel(&number, sizeof(number), &pointer);
+	return number;
 }
 
 static __always_inline struct report *report_of(u32 slot)
