@@ -282,4 +282,6 @@ fn disk_devices(names: &BTreeSet<String>) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ fn parser(arguments: &[&str], text: &str) -> Result<String, String> {
 }
 
 /// Compiles a text wholly, and returns the names of the profiles in it.
-fn accepted(text: &str) -> Vec<String> {
+pub(super) fn accepted(text: &str) -> Vec<String> {
     // With features of its own the parser needs no AppArmor in the running kernel.
     let features = ["--kernel-features", "/etc/apparmor.d/abi/3.0"];
     parser(&[&features[..], &["-QKT", "--quiet"]].concat(), text).unwrap_or_else(|e| panic!("{e}"));
@@ -367,7 +367,7 @@ fn what_a_policy_says_of_executing_gives_way_to_rules_of_the_executables_own() {
 }
 
 /// The profile of policies that hold together, named `a`, `b` and so on.
-fn union(policies: &[&str]) -> String {
+pub(super) fn union(policies: &[&str]) -> String {
     let objects: Vec<_> = policies
         .iter()
         .zip('a'..)
