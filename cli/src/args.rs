@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use varmor_policy::compile::{ServiceName, Settings};
+use varmor_policy::matching::OPT_IN_LABEL;
 use varmor_policy::rules::{self, BpfPart};
 
 /// Checks vArmor policies, and shows what they compile to and what they say of an action.
@@ -126,11 +127,7 @@ pub struct Explain {
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub annotations: Vec<String>,
     /// The label that pods opt in with; empty when all are.
-    #[arg(
-        long,
-        value_name = "KEY=VALUE",
-        default_value = "sandbox.varmor.org/enable=true"
-    )]
+    #[arg(long, value_name = "KEY=VALUE", default_value = OPT_IN_LABEL)]
     pub opt_in_label: String,
     /// The policy, when no container is given and there are several: NAMESPACE/NAME, or NAME of a cluster policy.
     #[arg(long, value_name = "POLICY", conflicts_with = "container")]
@@ -141,6 +138,9 @@ pub struct Explain {
     /// The program that does it, or one that it descends from, when it has rules of its own.
     #[arg(long, value_name = "PATH")]
     pub executable: Option<String>,
+    /// Whom the actions' files belong to, for AppArmor rules with `owner`.
+    #[arg(long, value_enum)]
+    pub owner: Option<FileOwner>,
     /// An address of the pod, for rules about these.
     #[arg(long = "pod-ip", value_name = "ADDRESS")]
     pub pod_ips: Vec<std::net::IpAddr>,
@@ -155,6 +155,15 @@ pub struct Explain {
     pub cluster: Cluster,
 }
 
+/// Whom a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FileOwner {
+    /// The user of the process.
+    Own,
+    /// Another user.
+    Other,
+}
+
 const ACTIONS: &str = "\
 Actions:
   open:PATH:HOW                      HOW is some of r, w, a (append)
@@ -164,7 +173,9 @@ Actions:
   rename:OLD:NEW link:OLD:NEW
   connect:ADDRESS:PORT[/udp]         [fd00::1]:53 for IPv6; connect:PATH for a Unix socket
   socket:FAMILY:TYPE[:PROTOCOL]      socket:inet:raw:icmp
-  mount:FSTYPE:SOURCE[:FLAGS]        mount:proc:proc, mount:none:/data:bind,ro
+  mount:FSTYPE:SOURCE[:FLAGS][:on=PATH]
+                                     mount:proc:proc, mount:none:/data:bind,ro:on=/mnt;
+                                     what changes a mount has that one as its source
   umount:PATH
   ptrace:HOW[:external]              HOW is trace, read, traceby or readby
   cap:NAME

@@ -1,6 +1,6 @@
 //! `varmorctl explain`: which policy holds for a container, and what it says of actions.
 
-use crate::args::{Explain, Output};
+use crate::args::{Explain, FileOwner, Output};
 use crate::load::{self, Loaded};
 use crate::render::own_filter;
 use anyhow::{Context, bail};
@@ -42,6 +42,7 @@ struct EnforcerAnswer {
     decision: &'static str,
     reported: bool,
     refused_if: Vec<String>,
+    reported_if: Vec<String>,
     notes: Vec<String>,
     causes: Vec<Cause>,
 }
@@ -244,6 +245,7 @@ fn ask(
     let question = Question {
         action,
         executable: arguments.executable.as_deref(),
+        owned: arguments.owner.map(|owner| owner == FileOwner::Own),
         pod_addresses: &arguments.pod_ips,
         own_filter: own.as_ref(),
         capabilities: &arguments.capabilities,
@@ -282,6 +284,7 @@ fn said(judgement: Judgement, policies: &[Loaded]) -> EnforcerAnswer {
         },
         reported: verdict.reported,
         refused_if: verdict.refused_if,
+        reported_if: verdict.reported_if,
         notes: verdict.notes,
         causes: judgement
             .causes
@@ -328,6 +331,9 @@ fn print(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
             )?;
             for condition in &enforcer.refused_if {
                 writeln!(out, "            refused if {condition}")?;
+            }
+            for condition in &enforcer.reported_if {
+                writeln!(out, "            reported if {condition}")?;
             }
             for note in &enforcer.notes {
                 writeln!(out, "            {note}")?;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use varmor_policy::matching::OPT_IN_LABEL;
+
 /// A CreateContainer answer must be with containerd well before its 2 s (`plugin_request_timeout`): past that the
 /// container starts without its adjustment.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -79,11 +81,7 @@ pub struct Config {
     )]
     pub failure_policy: FailurePolicy,
     /// Label (key=value) that a pod must carry to be protected; empty: every pod is
-    #[arg(
-        long,
-        env = "VARMOR_OPT_IN_LABEL",
-        default_value = "sandbox.varmor.org/enable=true"
-    )]
+    #[arg(long, env = "VARMOR_OPT_IN_LABEL", default_value = OPT_IN_LABEL)]
     pub opt_in_label: String,
     /// Namespace of vArmor's own objects, part of the profile names of cluster policies
     #[arg(long, env = "VARMOR_NAMESPACE", default_value = "varmor")]

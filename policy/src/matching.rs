@@ -22,6 +22,9 @@ pub const KIND_POD: &str = "Pod";
 /// Every target kind.
 pub const TARGET_KINDS: [&str; 4] = ["Deployment", "StatefulSet", "DaemonSet", KIND_POD];
 
+/// What [`OptIn`] asks for unless it is told otherwise.
+pub const OPT_IN_LABEL: &str = "sandbox.varmor.org/enable=true";
+
 /// What must be on a pod for any policy to select it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptIn(
@@ -31,10 +34,7 @@ pub struct OptIn(
 
 impl Default for OptIn {
     fn default() -> Self {
-        Self(Some((
-            "sandbox.varmor.org/enable".to_owned(),
-            "true".to_owned(),
-        )))
+        Self::parse(OPT_IN_LABEL).expect("a label")
     }
 }
 

@@ -16,3 +16,9 @@ pub const PRIVATE: u32 = 1 << 18;
 pub const SLAVE: u32 = 1 << 19;
 /// MS_SHARED.
 pub const SHARED: u32 = 1 << 20;
+
+/// Whether mount(2) with these flags changes a mount that is there, and mounts nothing.
+pub const fn change_a_mount(flags: u32) -> bool {
+    flags & REMOUNT != 0
+        || (flags & (UNBINDABLE | PRIVATE | SLAVE | SHARED) != 0 && flags & BIND == 0)
+}

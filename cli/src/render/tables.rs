@@ -241,9 +241,7 @@ fn size(automaton: &Automaton) -> Size {
         states: automaton.accept.len(),
         classes: usize::from(automaton.classes.iter().max().copied().unwrap_or_default()) + 1,
         verdicts: automaton.verdicts.len(),
-        bytes: automaton.classes.len()
-            + 2 * (automaton.transitions.len() + automaton.accept.len())
-            + 8 * automaton.verdicts.len(),
+        bytes: automaton.bytes(),
     }
 }
 

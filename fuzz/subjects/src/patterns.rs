@@ -7,10 +7,12 @@ use varmor_policy::pattern::{Pattern, Token};
 use varmor_policy::plan::automaton::{Automaton, PathVerdict};
 use varmor_policy::plan::bpf::MountSet;
 
-/// As many as a verdict has bits, so that each pattern has one of its own.
-const MOST_PATTERNS: usize = 16;
+/// Few and short: what goes wrong goes wrong with these too, and automata of many globs take seconds to build under sanitizers.
+const MOST_PATTERNS: usize = 3;
+const LONGEST_PATTERN: usize = 24;
 /// By definition is slow.
-const MOST_TEXTS: usize = 32;
+const MOST_TEXTS: usize = 6;
+const LONGEST_TEXT: usize = 48;
 
 /// The automata say of a text that those patterns match which do.
 pub fn take(data: &[u8]) -> bool {
@@ -19,10 +21,11 @@ pub fn take(data: &[u8]) -> bool {
         .by_ref()
         .take_while(|line| !line.is_empty())
         .take(MOST_PATTERNS)
+        .filter(|line| line.len() <= LONGEST_PATTERN)
         .filter_map(|line| std::str::from_utf8(line).ok())
         .collect();
     let texts: Vec<&[u8]> = lines
-        .filter(|text| !text.contains(&0))
+        .filter(|text| !text.contains(&0) && text.len() <= LONGEST_TEXT)
         .take(MOST_TEXTS)
         .collect();
     let paths = paths(&written, &texts);

@@ -28,6 +28,8 @@ pub enum Unit {
     Instructions,
     /// Milliseconds.
     Milliseconds,
+    /// 2^10 bytes.
+    Kibibytes,
     /// 2^20 bytes.
     Mebibytes,
 }
@@ -82,6 +84,7 @@ impl Unit {
             Self::Percent => format!("{value:.1} %"),
             Self::Instructions => format!("{value:+.0}"),
             Self::Milliseconds => format!("{value:.2} ms"),
+            Self::Kibibytes => format!("{value:.1} KiB"),
             Self::Mebibytes => format!("{value:.1} MiB"),
         }
     }

@@ -3,6 +3,7 @@
 mod deep_path;
 mod figures;
 mod isolation;
+mod large_policy;
 mod matcher;
 mod node;
 mod operations;
@@ -11,8 +12,9 @@ mod rules;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use varmor_scenario::vm;
 
 /// Measures what enforcement costs and compares it with the targets. The exit status is 1 when a target is missed.
 #[derive(Debug, Parser)]
@@ -23,6 +25,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compiling a policy of every built-in rule and 1,000 custom ones, and what the kernel keeps of it, natively.
+    Compile {
+        /// How often each variant is compiled; the median counts.
+        #[arg(long, default_value_t = 21)]
+        rounds: usize,
+    },
     /// The look-up of a path, natively.
     Matcher {
         /// How often each variant is measured; the median counts.
@@ -83,7 +91,8 @@ fn main() -> Result<ExitCode> {
             return operations::guest::print_own_counts(&path, &program)
                 .map(|()| ExitCode::SUCCESS);
         }
-        Command::Operations { kernel } => operations::measure(&project()?, &kernel)?,
+        Command::Compile { rounds } => large_policy::measure(rounds)?,
+        Command::Operations { kernel } => operations::measure(&vm::project()?, &kernel)?,
         Command::Startup { pairs, directory } => {
             node::startup::measure(&programs()?, pairs, &directory)?
         }
@@ -111,18 +120,9 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// The project's directory: this program runs from below it.
-fn project() -> Result<PathBuf> {
-    let here = std::env::current_dir().context("the current directory")?;
-    here.ancestors()
-        .find(|directory| directory.join("integration/vm/run").is_file())
-        .map(PathBuf::from)
-        .with_context(|| format!("{} is not inside the project", here.display()))
-}
-
 /// What the measurements on this machine run; from then on in a mount namespace of their own.
 fn programs() -> Result<node::Programs> {
-    let programs = node::Programs::of(&project()?)?;
+    let programs = node::Programs::of(&vm::project()?)?;
     isolation::enter()?;
     Ok(programs)
 }

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use varmor_scenario::format::KERNELS;
-use varmor_scenario::host::{payload, project};
+use varmor_scenario::vm;
 
 use crate::case;
 use crate::enforcer::Enforcer;
@@ -47,7 +47,7 @@ struct Boot<'a> {
 /// # Errors
 /// The cases can't be read, or a VM broke off.
 pub fn run(run: &Run) -> Result<bool> {
-    let project = project()?;
+    let project = vm::project()?;
     let (_, cases) = case::load(&project.join(FOLDER))?;
     let kernels: Vec<(&str, bool)> = match run.kernel.as_deref() {
         None => KERNELS
@@ -64,7 +64,7 @@ pub fn run(run: &Run) -> Result<bool> {
             vec![(kernel, false)]
         }
     };
-    let payload = payload(&project)?;
+    let payload = vm::payload(&project)?;
     let mut tables = Tables::new(&cases);
     let mut broken = Vec::new();
     for (kernel, core) in &kernels {
@@ -119,18 +119,8 @@ pub fn run(run: &Run) -> Result<bool> {
 impl Boot<'_> {
     fn run(&self, run: &Run, project: &Path, payload: &Path) -> Result<Vec<Outcome>> {
         let share = self.share(project)?;
-        let mut vm = Command::new(project.join("integration/vm/run"));
-        vm.args([
-            "--kernel",
-            self.kernel,
-            "--timeout",
-            &run.timeout.to_string(),
-        ])
-        .arg("--share")
-        .arg(share.path())
-        .arg("--payload")
-        .arg(payload)
-        .args(["--", "/share/conformance", "guest", "--kernel", self.kernel]);
+        let mut vm = vm::boot(project, self.kernel, run.timeout, share.path(), payload);
+        vm.args(["--", "/share/conformance", "guest", "--kernel", self.kernel]);
         for enforcer in &self.enforcers {
             vm.args(["--enforcer", enforcer.name()]);
         }
@@ -156,7 +146,7 @@ impl Boot<'_> {
             self.kernel,
             self.enforcers[0].name()
         ));
-        keep_logs(&share.path().join("logs"), &logs)?;
+        vm::keep_logs(share.path(), &logs)?;
         ensure!(
             status.success(),
             "the run in the VM broke off ({status}); logs: {}",
@@ -168,16 +158,7 @@ impl Boot<'_> {
 
     /// A folder with this program, the cases and a place for logs.
     fn share(&self, project: &Path) -> Result<tempfile::TempDir> {
-        let parent = project.join("target/conformance");
-        std::fs::create_dir_all(&parent)?;
-        let share = tempfile::Builder::new()
-            .prefix("share-")
-            .tempdir_in(&parent)
-            .context("the shared folder")?;
-        let program = std::env::current_exe().context("this program's path")?;
-        std::fs::copy(&program, share.path().join("conformance"))
-            .with_context(|| program.display().to_string())?;
-        std::fs::create_dir(share.path().join("logs"))?;
+        let share = vm::share(project, "conformance")?;
         let from = project.join(FOLDER);
         let to = share.path().join("matrix");
         std::fs::create_dir_all(to.join("cases"))?;
@@ -189,13 +170,4 @@ impl Boot<'_> {
         }
         Ok(share)
     }
-}
-
-fn keep_logs(from: &Path, to: &Path) -> Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
 }

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn check() -> anyhow::Result<bool> {
-    let folder = varmor_scenario::host::project()?.join(PathBuf::from(host::FOLDER));
+    let folder = varmor_scenario::vm::project()?.join(PathBuf::from(host::FOLDER));
     let (pods, cases) = case::load(&folder)?;
     let actions: usize = cases.iter().map(|case| case.actions().count()).sum();
     println!(

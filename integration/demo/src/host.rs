@@ -1,10 +1,9 @@
 //! Where the demo runs: here, or in the test VM.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use varmor_scenario::host::{payload, project};
+use varmor_scenario::vm;
 
 use crate::{node, place, story};
 
@@ -19,7 +18,7 @@ pub struct Wish {
 }
 
 /// Boot, demo and end, in emulation on a busy machine.
-const VM_SECONDS: u32 = 400;
+const VM_SECONDS: u64 = 400;
 
 /// Decides, says why, and runs; true when every verdict was the expected one.
 ///
@@ -30,8 +29,8 @@ pub fn run(wish: &Wish) -> Result<bool> {
         rustix::process::geteuid().is_root(),
         "needs root: it starts a containerd and loads kernel policies"
     );
-    let project = project()?;
-    let payload = payload(&project)?;
+    let project = vm::project()?;
+    let payload = vm::payload(&project)?;
     let logs = project.join("target/demo/logs");
     let why_not = match wish.vm {
         true => "as you asked (--vm)".to_owned(),
@@ -49,7 +48,7 @@ fn here(project: &Path, payload: &Path, logs: &Path) -> Result<Result<bool, Stri
     if let Err(why) = place::kernel()? {
         return Ok(Err(why));
     }
-    let containerd = match printed(&project.join("integration/native-containerd")) {
+    let containerd = match vm::printed(&project.join("integration/native-containerd")) {
         Ok(folder) => folder,
         Err(error) => {
             return Ok(Err(format!(
@@ -58,7 +57,7 @@ fn here(project: &Path, payload: &Path, logs: &Path) -> Result<Result<bool, Stri
         }
     };
     let programs = node::Programs {
-        containerd: Some(containerd.into()),
+        containerd: Some(containerd),
         ours: payload.join("bin"),
         images: payload.join("images"),
         logs: logs.to_owned(),
@@ -79,28 +78,10 @@ fn here(project: &Path, payload: &Path, logs: &Path) -> Result<Result<bool, Stri
 }
 
 fn in_vm(wish: &Wish, project: &Path, payload: &Path) -> Result<bool> {
-    let parent = project.join("target/demo");
-    std::fs::create_dir_all(&parent)?;
-    let share = tempfile::Builder::new()
-        .prefix("share-")
-        .tempdir_in(&parent)
-        .context("the shared folder")?;
-    let program = std::env::current_exe().context("this program's path")?;
-    std::fs::copy(&program, share.path().join("demo"))
-        .with_context(|| program.display().to_string())?;
-    let mut vm = Command::new(project.join("integration/vm/run"));
-    vm.args([
-        "--kernel",
-        &wish.kernel,
-        "--timeout",
-        &VM_SECONDS.to_string(),
-        "--share",
-    ])
-    .arg(share.path())
-    .arg("--payload")
-    .arg(payload)
-    .args(["--", "/share/demo", "play", "--programs", "/opt/varmor/bin"])
-    .args(["--images", "/opt/varmor/images", "--logs", "/share/logs"]);
+    let share = vm::share(project, "demo")?;
+    let mut vm = vm::boot(project, &wish.kernel, VM_SECONDS, share.path(), payload);
+    vm.args(["--", "/share/demo", "play", "--programs", "/opt/varmor/bin"])
+        .args(["--images", "/opt/varmor/images", "--logs", "/share/logs"]);
     match wish.containerd.as_str() {
         "2.1" => {}
         "1.7" => drop(vm.args(["--containerd", "/opt/containerd-1.7/bin"])),
@@ -120,18 +101,4 @@ fn in_vm(wish: &Wish, project: &Path, payload: &Path) -> Result<bool> {
         Some(124) => bail!("the VM took longer than {VM_SECONDS} s"),
         _ => bail!("the run in the VM broke off ({status})"),
     }
-}
-
-/// The one line that a script prints.
-fn printed(script: &Path) -> Result<String> {
-    let output = Command::new(script)
-        .output()
-        .with_context(|| script.display().to_string())?;
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,11 +1,10 @@
 //! The host's side: collects what the VM needs and boots it once for all scenarios.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::format;
+use crate::{format, vm};
 
 /// What is to be run, and on what.
 pub struct Run {
@@ -32,8 +31,8 @@ const STEP_SECONDS: u64 = 15;
 /// Runs the scenarios; true when every verdict was the expected one.
 pub fn run(run: &Run) -> Result<bool> {
     let scenarios = format::load_all(&run.file)?;
-    let project = project()?;
-    let payload = payload(&project)?;
+    let project = vm::project()?;
+    let payload = vm::payload(&project)?;
     let share = share(&project, &scenarios)?;
 
     let steps: usize = scenarios.iter().map(|scenario| scenario.steps.len()).sum();
@@ -43,21 +42,9 @@ pub fn run(run: &Run) -> Result<bool> {
             + scenarios.len() as u64 * (SCENARIO_SECONDS + starts)
             + steps as u64 * STEP_SECONDS,
     );
-    let mut vm = Command::new(project.join("integration/vm/run"));
-    vm.args(["--kernel", &run.kernel, "--timeout", &timeout.to_string()])
-        .arg("--share")
-        .arg(share.path())
-        .arg("--payload")
-        .arg(&payload)
-        .args([
-            "--",
-            "/share/scenario",
-            "guest",
-            "--kernel",
-            &run.kernel,
-            "--containerd",
-            &run.containerd,
-        ]);
+    let mut vm = vm::boot(&project, &run.kernel, timeout, share.path(), &payload);
+    vm.args(["--", "/share/scenario", "guest"]);
+    vm.args(["--kernel", &run.kernel, "--containerd", &run.containerd]);
     if let Some(repeat) = run.repeat {
         vm.args(["--repeat", &repeat.to_string()]);
     }
@@ -75,7 +62,7 @@ pub fn run(run: &Run) -> Result<bool> {
         "target/scenario/{name}-{}-{}",
         run.kernel, run.containerd
     ));
-    keep_logs(&share.path().join("logs"), &logs)?;
+    vm::keep_logs(share.path(), &logs)?;
     match status.code() {
         Some(0) => Ok(true),
         Some(1) => {
@@ -93,49 +80,9 @@ pub fn run(run: &Run) -> Result<bool> {
     }
 }
 
-/// The project's root: the nearest folder upwards of here that has the VM in it.
-///
-/// # Errors
-/// There is none.
-pub fn project() -> Result<PathBuf> {
-    let here = std::env::current_dir().context("the current folder")?;
-    here.ancestors()
-        .find(|folder| folder.join("integration/vm/run").is_file())
-        .map(Path::to_path_buf)
-        .with_context(|| format!("{} is not inside the project", here.display()))
-}
-
-/// The folder with the project's programs and the images.
-///
-/// # Errors
-/// Not everything was built.
-pub fn payload(project: &Path) -> Result<PathBuf> {
-    let output = Command::new(project.join("integration/payload"))
-        .output()
-        .context("integration/payload")?;
-    if !output.status.success() {
-        bail!(
-            "integration/payload: {} (was everything built? `make build`)",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
-}
-
 /// A folder with this program, the scenario files by their number and name, and a place for logs.
 fn share(project: &Path, scenarios: &[format::Scenario]) -> Result<tempfile::TempDir> {
-    let parent = project.join("target/scenario");
-    std::fs::create_dir_all(&parent)?;
-    let share = tempfile::Builder::new()
-        .prefix("share-")
-        .tempdir_in(&parent)
-        .context("the shared folder")?;
-    let program = std::env::current_exe().context("this program's path")?;
-    std::fs::copy(&program, share.path().join("scenario"))
-        .with_context(|| program.display().to_string())?;
-    std::fs::create_dir(share.path().join("logs"))?;
+    let share = vm::share(project, "scenario")?;
     for (index, scenario) in scenarios.iter().enumerate() {
         // The number keeps the order; the path stays readable in the report.
         let path = scenario
@@ -155,16 +102,4 @@ fn share(project: &Path, scenarios: &[format::Scenario]) -> Result<tempfile::Tem
         std::fs::copy(&scenario.path, &to).with_context(|| scenario.path.display().to_string())?;
     }
     Ok(share)
-}
-
-fn keep_logs(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
-    }
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
 }

@@ -4,3 +4,4 @@
 pub mod format;
 pub mod guest;
 pub mod host;
+pub mod vm;

@@ -214,7 +214,7 @@ fn find(group: Group, name: &str) -> Result<&'static Rule, String> {
 }
 
 fn push_once(rules: &mut Vec<&'static Rule>, rule: &'static Rule) {
-    if !rules.iter().any(|other| std::ptr::eq(*other, rule)) {
+    if !rules.contains(&rule) {
         rules.push(rule);
     }
 }

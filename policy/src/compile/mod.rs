@@ -202,6 +202,4 @@ fn of<'p, 'a>(parts: &'p mut [Part<'a>], enforcer: Enforcer) -> Vec<&'p mut Part
 }
 
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;

@@ -41,7 +41,7 @@ pub fn check<T>(
         }
     }
     if !found.is_empty() {
-        let positions = Positions::of(yaml);
+        let positions = positions(yaml);
         errors.extend(found.into_iter().map(|error| positions.locate(error)));
     }
     if errors.is_empty() {
@@ -78,7 +78,7 @@ fn read(yaml: &str) -> Result<(Vec<PolicyObject>, Vec<DocumentError>), Vec<Docum
     }
     unlocated.extend(duplicates(&objects));
     if !unlocated.is_empty() {
-        let positions = Positions::of(yaml);
+        let positions = positions(yaml);
         errors.extend(
             unlocated
                 .into_iter()
@@ -86,6 +86,12 @@ fn read(yaml: &str) -> Result<(Vec<PolicyObject>, Vec<DocumentError>), Vec<Docum
         );
     }
     Ok((objects, errors))
+}
+
+/// The places in a file. The reader of places panics where a block of text ends with the file and without a line break; one
+/// more changes no place.
+fn positions(yaml: &str) -> Positions {
+    Positions::of(&format!("{yaml}\n"))
 }
 
 /// A document of another kind, or of another version of the API.
@@ -343,6 +349,21 @@ spec:
         let error = &parse("a: b\n  c: [").expect_err("must be refused")[0];
         assert_eq!(error.line, Some(2));
         assert!(!error.message.is_empty());
+    }
+
+    #[test]
+    fn a_block_of_text_may_end_the_file_without_a_line_break() {
+        let yaml = GOOD.trim_end().to_owned()
+            + "\n      appArmorRawRules:\n      - rules: |\n          deny /a r,";
+        assert_eq!(parse(&yaml).expect("valid").len(), 1);
+        let unknown = yaml.replace("appArmorRawRules", "appArmorRawRule");
+        assert_eq!(errors(&unknown).len(), 1);
+        let twice = format!("{yaml}\n---{yaml}");
+        assert!(
+            errors(&twice)[0].starts_with("line 18, column 18"),
+            "{:?}",
+            errors(&twice)
+        );
     }
 
     #[test]

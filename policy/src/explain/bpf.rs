@@ -3,8 +3,8 @@
 use super::action::{Action, Protocol, is_resolved};
 use super::{Question, Verdict};
 use crate::compile::bpf::mounts::UNTYPED;
-use crate::mount_flags::{BIND, MOVE, PRIVATE, REC, REMOUNT, SHARED, SLAVE, UNBINDABLE};
-use crate::plan::automaton::{PERM_APPEND, PERM_EXEC, PERM_READ, PERM_WRITE, PathVerdict};
+use crate::mount_flags::{BIND, MOVE, REC, change_a_mount};
+use crate::plan::automaton::{PERM_APPEND, PERM_EXEC, PERM_READ, PERM_WRITE};
 use crate::plan::bpf::{BpfProfile, MOUNT_NEW, MOUNT_UMOUNT, Masks, MountSet, SocketRule};
 use crate::plan::egress::Egress;
 use std::net::{IpAddr, Ipv6Addr};
@@ -59,7 +59,7 @@ fn judge_in(profile: &BpfProfile, question: &Question<'_>) -> Verdict {
         Action::Change(_, path) | Action::ConnectUnix(path) => on_path(profile, path, PERM_WRITE),
         Action::Rename(old, new) => {
             let verdict = on_two_paths(profile, old, new);
-            let (from, to) = (look_up(profile, old), look_up(profile, new));
+            let (from, to) = (profile.of_path(old), profile.of_path(new));
             if (from.1, from.2) != (to.1, to.2) {
                 return verdict.unless(
                     "it is a directory: rules protect what is below the one path and not the other",
@@ -101,6 +101,7 @@ fn judge_in(profile: &BpfProfile, question: &Question<'_>) -> Verdict {
             fstype,
             source,
             flags,
+            ..
         } => mount(profile, fstype, source, *flags),
         Action::Umount(path) => on_mount(profile, "none", path, MOUNT_UMOUNT),
         Action::Ptrace {
@@ -135,28 +136,8 @@ fn of(masks: Masks<bool>) -> Verdict {
     Verdict::of(masks.deny, masks.audit)
 }
 
-/// What both automata say of a path, and the sets of protected paths below it by each.
-fn look_up(profile: &BpfProfile, path: &str) -> (PathVerdict, u16, u16) {
-    let forward = profile
-        .forward
-        .as_ref()
-        .map(|a| a.run(path.bytes()))
-        .unwrap_or_default();
-    let backward = profile
-        .backward
-        .as_ref()
-        .map(|a| a.run(path.bytes().rev()))
-        .unwrap_or_default();
-    let both = PathVerdict {
-        deny: forward.deny | backward.deny,
-        audit: forward.audit | backward.audit,
-        ..PathVerdict::default()
-    };
-    (both, forward.ancestors, backward.ancestors)
-}
-
 fn on_path(profile: &BpfProfile, path: &str, wanted: u16) -> Verdict {
-    let (found, ..) = look_up(profile, path);
+    let (found, ..) = profile.of_path(path);
     Verdict::of(found.deny & wanted != 0, found.audit & wanted != 0)
 }
 
@@ -237,8 +218,7 @@ fn mount(profile: &BpfProfile, fstype: &str, source: &str, flags: u32) -> Verdic
             verdict
         };
     }
-    let propagation = UNBINDABLE | PRIVATE | SLAVE | SHARED;
-    if flags & REMOUNT != 0 || (flags & propagation != 0 && flags & BIND == 0) {
+    if change_a_mount(flags) {
         return on_mount(profile, "none", source, flags & !(BIND | REC));
     }
     let verdict = on_mount(profile, "none", source, flags);
@@ -250,12 +230,7 @@ fn mount(profile: &BpfProfile, fstype: &str, source: &str, flags: u32) -> Verdic
 }
 
 fn on_mount(profile: &BpfProfile, fstype: &str, source: &str, flags: u32) -> Verdict {
-    let Some(mounts) = &profile.mounts else {
-        return Verdict::of(false, false);
-    };
-    let input = fstype.bytes().chain([0]).chain(source.bytes());
-    let set = mounts.automaton.run(input).ancestors;
-    by_set(mounts.sets[usize::from(set)], flags)
+    by_set(profile.of_mount(fstype, source), flags)
 }
 
 fn by_set(set: MountSet, flags: u32) -> Verdict {

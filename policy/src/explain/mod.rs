@@ -30,6 +30,8 @@ pub struct Question<'a> {
     pub action: &'a Action,
     /// The program that does it, or one that it descends from, when rules hold for single executables.
     pub executable: Option<&'a str>,
+    /// Whether the files belong to the process' user, where that is known.
+    pub owned: Option<bool>,
     /// The pod's own addresses.
     pub pod_addresses: &'a [IpAddr],
     /// The container's own seccomp filter (`linux.seccomp` of its spec).
@@ -60,6 +62,8 @@ pub struct Verdict {
     pub reported: bool,
     /// When an action that is allowed here is refused all the same.
     pub refused_if: Vec<String>,
+    /// When an action that is allowed and not reported is reported all the same.
+    pub reported_if: Vec<String>,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -74,6 +78,7 @@ impl Verdict {
             },
             reported,
             refused_if: Vec::new(),
+            reported_if: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -100,7 +105,10 @@ impl Verdict {
 
     /// Whether a rule has something to do with it.
     fn says_something(&self) -> bool {
-        self.is_refused() || self.reported || !self.refused_if.is_empty()
+        self.is_refused()
+            || self.reported
+            || !self.refused_if.is_empty()
+            || !self.reported_if.is_empty()
     }
 
     /// Allowed, unless this holds; a refusal stays one.
@@ -125,7 +133,11 @@ impl Verdict {
             (false, true) => other,
             (..) => {
                 self.reported |= other.reported;
+                if other.decision == Decision::Unknown {
+                    self.decision = Decision::Unknown;
+                }
                 self.refused_if.extend(other.refused_if);
+                self.reported_if.extend(other.reported_if);
                 other
                     .notes
                     .iter()

@@ -56,6 +56,14 @@ impl Automaton {
         self.verdicts[usize::from(self.accept[usize::from(state)])]
     }
 
+    /// The size of its tables in the kernel.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.classes)
+            + size_of_val(&self.transitions[..])
+            + size_of_val(&self.accept[..])
+            + size_of_val(&self.verdicts[..])
+    }
+
     /// Every verdict that some input which begins with `start` has, each once or more often.
     pub fn verdicts_after(&self, start: &[u8]) -> Vec<PathVerdict> {
         let next = |state: u16, byte: u8| {

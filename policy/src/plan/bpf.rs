@@ -1,6 +1,6 @@
 //! The BPF part of a plan: what the LSM programs look up.
 
-use super::automaton::Automaton;
+use super::automaton::{Automaton, PathVerdict};
 use super::egress::Egress;
 
 /// One profile's tables. Masks named `deny` refuse, masks named `audit` report; a bit in both refuses and reports.
@@ -30,6 +30,30 @@ pub struct BpfProfile {
     pub block_mount: Masks<bool>,
     /// Rules for single executables and their descendants, in place of this profile's.
     pub children: Vec<BpfChild>,
+}
+
+impl BpfProfile {
+    /// What both automata say of a path, and the sets of protected paths below it by each.
+    pub fn of_path(&self, path: &str) -> (PathVerdict, u16, u16) {
+        let forward = self.forward.as_ref().map(|a| a.run(path.bytes()));
+        let backward = self.backward.as_ref().map(|a| a.run(path.bytes().rev()));
+        let (forward, backward) = (forward.unwrap_or_default(), backward.unwrap_or_default());
+        let both = PathVerdict {
+            deny: forward.deny | backward.deny,
+            audit: forward.audit | backward.audit,
+            ..PathVerdict::default()
+        };
+        (both, forward.ancestors, backward.ancestors)
+    }
+
+    /// What holds for a mount; `fstype` is `none` for operations that have none.
+    pub fn of_mount(&self, fstype: &str, source: &str) -> MountSet {
+        let Some(mounts) = &self.mounts else {
+            return MountSet::default();
+        };
+        let input = fstype.bytes().chain([0]).chain(source.bytes());
+        mounts.sets[usize::from(mounts.automaton.run(input).ancestors)]
+    }
 }
 
 /// The rules for some executables and for everything that these run.

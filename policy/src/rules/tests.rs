@@ -83,7 +83,7 @@ fn names_are_unique_and_canonical() {
         for name in [rule.name].iter().chain(rule.aliases) {
             assert!(seen.insert(*name), "{name} is there twice");
             assert_eq!(canonical(name), *name);
-            assert!(std::ptr::eq(find(name).expect("found"), rule));
+            assert_eq!(find(name), Some(rule));
         }
     }
 }

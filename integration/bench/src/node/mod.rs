@@ -8,9 +8,9 @@ pub mod pods;
 pub mod startup;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use varmor_scenario::vm;
 
 /// Where the daemon pins.
 const PINS: &str = "/sys/fs/bpf/varmor";
@@ -33,9 +33,9 @@ impl Programs {
     ///
     /// Fails when the project was not built, or Debian's packages can't be had.
     pub fn of(project: &Path) -> Result<Self> {
-        let payload = printed(&project.join("integration/payload"))?;
+        let payload = vm::payload(project)?;
         let programs = Self {
-            containerd: printed(&project.join("integration/native-containerd"))?,
+            containerd: vm::printed(&project.join("integration/native-containerd"))?,
             own: payload.join("bin"),
             images: payload.join("images"),
         };
@@ -56,23 +56,6 @@ impl Programs {
     fn hook(&self) -> PathBuf {
         self.own.join("varmor-oci-hook")
     }
-}
-
-/// The path that a script prints.
-fn printed(script: &Path) -> Result<PathBuf> {
-    let output = Command::new(script)
-        .output()
-        .with_context(|| format!("running {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "{} ended with {}: {}",
-        script.display(),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
 }
 
 /// A single-threaded runtime: the measurements are one thing after the other.

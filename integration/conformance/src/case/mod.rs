@@ -195,7 +195,7 @@ mod tests {
         for rule in rules::all() {
             for enforcer in claimed(rule) {
                 let shown = cases.iter().any(|case| {
-                    matches!(case.subject, Subject::Rule(of) if std::ptr::eq(of, rule))
+                    matches!(case.subject, Subject::Rule(of) if of == rule)
                         && case.policies.contains_key(&enforcer)
                         && shows(case, enforcer)
                 });

@@ -152,12 +152,7 @@ fn read_case(path: &Path, raw: RawCase) -> Result<Case> {
         unreachable: raw.unreachable,
         rejected: raw.rejected,
         core: raw.core,
-        conditions: Conditions::read(RawConditions {
-            kernels: raw.kernels,
-            except_kernels: raw.except_kernels,
-            containerd: None,
-            reason: raw.reason,
-        })?,
+        conditions: conditions(raw.kernels, raw.except_kernels, raw.reason)?,
     };
     ensure!(
         !case.policies.is_empty(),
@@ -174,6 +169,20 @@ fn read_case(path: &Path, raw: RawCase) -> Result<Case> {
         );
     }
     Ok(case)
+}
+
+/// Where something is tried at all; all of it with one containerd.
+fn conditions(
+    kernels: Option<Vec<String>>,
+    except_kernels: Option<Vec<String>>,
+    reason: Option<String>,
+) -> Result<Conditions> {
+    Conditions::read(RawConditions {
+        kernels,
+        except_kernels,
+        containerd: None,
+        reason,
+    })
 }
 
 fn feature_policies(raw: &RawCase) -> Result<BTreeMap<Enforcer, Value>> {
@@ -226,12 +235,7 @@ fn read_action(raw: RawAction, listed_as_refused: bool) -> Result<Action> {
         errno: raw.errno,
         differs: read_differences(raw.differs)?,
         listed_as_refused,
-        conditions: Conditions::read(RawConditions {
-            kernels: raw.kernels,
-            except_kernels: raw.except_kernels,
-            containerd: None,
-            reason: raw.reason,
-        })?,
+        conditions: conditions(raw.kernels, raw.except_kernels, raw.reason)?,
     })
 }
 

@@ -1,6 +1,8 @@
 //! One trial for each of the rarer capabilities, and `keep-caps`, which takes all the others away first, so that a trial shows
 //! one capability and no other that would do as well.
 
+use varmor_policy::capability;
+
 use crate::chain::{Action, Failure, Preparation, State, number, string};
 use crate::errno::Errno;
 use crate::sys::sys;
@@ -94,53 +96,8 @@ pub const ACTIONS: &[Action] = &[
     },
 ];
 
-/// Names by number (linux/capability.h).
-const NAMES: [&str; 41] = [
-    "chown",
-    "dac_override",
-    "dac_read_search",
-    "fowner",
-    "fsetid",
-    "kill",
-    "setgid",
-    "setuid",
-    "setpcap",
-    "linux_immutable",
-    "net_bind_service",
-    "net_broadcast",
-    "net_admin",
-    "net_raw",
-    "ipc_lock",
-    "ipc_owner",
-    "sys_module",
-    "sys_rawio",
-    "sys_chroot",
-    "sys_ptrace",
-    "sys_pacct",
-    "sys_admin",
-    "sys_boot",
-    "sys_nice",
-    "sys_resource",
-    "sys_time",
-    "sys_tty_config",
-    "mknod",
-    "lease",
-    "audit_write",
-    "audit_control",
-    "setfcap",
-    "mac_override",
-    "mac_admin",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "audit_read",
-    "perfmon",
-    "bpf",
-    "checkpoint_restore",
-];
-
-fn capability(name: &str) -> Result<usize, Failure> {
-    NAMES
+fn number_of(name: &str) -> Result<usize, Failure> {
+    capability::NAMES
         .iter()
         .position(|known| *known == name)
         .ok_or_else(|| Failure::Usage(format!("{name:?} is no capability")))
@@ -157,7 +114,7 @@ fn word(number: u64) -> [u8; 4] {
 fn keep_caps(_: &mut State, words: &[String]) -> Result<(), Failure> {
     let mut mask = 0u64;
     for name in words[0].split(',').filter(|name| *name != "-") {
-        mask |= 1 << capability(name)?;
+        mask |= 1 << number_of(name)?;
     }
     // struct __user_cap_data_struct twice: effective, permitted, inheritable; the low halves first.
     let (low, high) = (word(mask), word(mask >> 32));
@@ -169,7 +126,7 @@ fn keep_caps(_: &mut State, words: &[String]) -> Result<(), Failure> {
 /// Whether capget(2) shows the capability. AppArmor takes what it refuses out of the answer, and for a capability that nothing
 /// in the kernel asks for there is no other sign. EPERM is this program's own.
 fn has_cap(_: &mut State, words: &[String]) -> Result<(), Failure> {
-    let number = capability(&words[0])?;
+    let number = number_of(&words[0])?;
     let mut data = [0u8; 24];
     sys!(SYS_capget, &HEADER[..], &mut data[..]).prepared()?;
     let at = number / 32 * 12 + number % 32 / 8;
@@ -184,7 +141,7 @@ fn drop_bounding(_: &mut State, words: &[String]) -> Result<(), Failure> {
     sys!(
         SYS_prctl,
         libc::PR_CAPBSET_DROP,
-        capability(&words[0])?,
+        number_of(&words[0])?,
         0,
         0,
         0

@@ -1,5 +1,6 @@
 //! Child profiles: rules that hold for single executables and for everything that these run.
 
+use super::transitions::Reported;
 use super::{FIELD, Text, base};
 use crate::compile::effect::Effect;
 use crate::error::Findings;
@@ -150,10 +151,25 @@ impl Child {
             .sum()
     }
 
+    /// The executables that go on in it.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(String::as_str)
+    }
+
     /// What the parent needs: the way into the child, and to signal and trace it.
-    pub(super) fn transitions(&self, text: &mut Text, parent: &str, restricted: bool) {
+    pub(super) fn transitions(
+        &self,
+        text: &mut Text,
+        parent: &str,
+        restricted: bool,
+        reported: &Reported,
+    ) {
         for target in &self.targets {
-            text.line(&format!("{target} cx -> {}", self.name));
+            let way = format!("{target} cx -> {}", self.name);
+            for qualifiers in reported.of(target) {
+                text.line(&format!("{qualifiers} {way}"));
+            }
+            text.line(&way);
         }
         if restricted {
             let child = self.full_name(parent);

@@ -5,7 +5,10 @@
 
 mod base;
 mod children;
+pub(crate) mod glob;
 pub mod raw;
+pub(crate) mod rule;
+mod transitions;
 mod union;
 
 use super::Part;
@@ -15,9 +18,10 @@ use super::target;
 use crate::capability;
 use crate::error::Findings;
 use crate::rules::{AppArmorPart, DISK_NAMES, Rule};
-use children::PerTarget;
+use children::{Child, PerTarget};
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
+use transitions::Reported;
 
 const FIELD: &str = "spec.policy.enhanceProtect.appArmorRawRules";
 /// Most raw rules of one profile; every child profile has those for the whole container again.
@@ -52,8 +56,8 @@ pub(super) fn profile(name: &str, parts: &mut [&mut Part<'_>]) -> Option<String>
     }
     let per_target = PerTarget::of_all(members.iter().map(|member| &member.per_target).collect());
     let children = per_target.grouped(findings)?;
-    let size = (children.len() + 1) * global.0.len()
-        + children.iter().map(children::Child::size).sum::<usize>();
+    let size =
+        (children.len() + 1) * global.0.len() + children.iter().map(Child::size).sum::<usize>();
     if size > MAX_TEXT_BYTES {
         findings.add(
             FIELD,
@@ -71,9 +75,17 @@ pub(super) fn profile(name: &str, parts: &mut [&mut Part<'_>]) -> Option<String>
     } else {
         base::always_allow(&mut text);
     }
-    text.0.push_str(&global.0);
+    let targets: Vec<&str> = children.iter().flat_map(Child::targets).collect();
+    let mut reported = Reported::default();
+    if targets.is_empty() {
+        text.0.push_str(&global.0);
+    } else {
+        for line in global.lines() {
+            text.line(&transitions::beside(&line, &targets, name, &mut reported));
+        }
+    }
     for child in &children {
-        child.transitions(&mut text, name, restricted);
+        child.transitions(&mut text, name, restricted, &reported);
     }
     for child in &children {
         child.profile(&mut text, name, restricted, observed, &global.0);
@@ -269,5 +281,7 @@ fn disk_devices(names: &BTreeSet<String>) -> impl Iterator<Item = String> {
     std::iter::once(DISK_NAMES.to_owned()).chain(of_the_node)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -110,12 +110,7 @@ fn by_target<'a>(enhance: &Enhance<'a>) -> ByTarget<'a> {
     let effect = enhance.effect;
     let mut all: ByTarget<'a> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
-    let global = |rule: &Rule| {
-        enhance
-            .global
-            .iter()
-            .any(|other| std::ptr::eq(*other, rule))
-    };
+    let global = |rule: &Rule| enhance.global.contains(&rule);
     if !effect.deny && !effect.audit {
         return all;
     }

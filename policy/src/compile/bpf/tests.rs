@@ -41,29 +41,11 @@ fn raw(rules: &str) -> Result<BpfProfile, Vec<String>> {
 }
 
 pub(super) fn path(profile: &BpfProfile, path: &str) -> PathVerdict {
-    let forward = profile
-        .forward
-        .as_ref()
-        .map(|a| a.run(path.bytes()))
-        .unwrap_or_default();
-    let backward = profile
-        .backward
-        .as_ref()
-        .map(|a| a.run(path.bytes().rev()))
-        .unwrap_or_default();
-    PathVerdict {
-        deny: forward.deny | backward.deny,
-        audit: forward.audit | backward.audit,
-        ..PathVerdict::default()
-    }
+    profile.of_path(path).0
 }
 
 pub(super) fn mount(profile: &BpfProfile, fstype: &str, source: &str) -> MountSet {
-    let Some(mounts) = &profile.mounts else {
-        return MountSet::default();
-    };
-    let input = fstype.bytes().chain([0]).chain(source.bytes());
-    mounts.sets[usize::from(mounts.automaton.run(input).ancestors)]
+    profile.of_mount(fstype, source)
 }
 
 #[test]

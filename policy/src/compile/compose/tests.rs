@@ -30,10 +30,8 @@ fn composed(members: &[PolicyObject]) -> Result<EnforcementPlan, Vec<String>> {
 
 /// (refused, reported) of a path, from whichever end.
 fn verdict(bpf: &BpfProfile, path: &str) -> (u16, u16) {
-    let forward = bpf.forward.as_ref().map(|a| a.run(path.bytes()));
-    let backward = bpf.backward.as_ref().map(|a| a.run(path.bytes().rev()));
-    let both = forward.into_iter().chain(backward);
-    both.fold((0, 0), |(deny, audit), v| (deny | v.deny, audit | v.audit))
+    let (verdict, ..) = bpf.of_path(path);
+    (verdict.deny, verdict.audit)
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub enum Action {
         /// IPPROTO_*; 0 is the default of the type.
         protocol: u16,
     },
-    /// Mounting, by mount(2).
+    /// Mounting, by mount(2). The source of what only changes a mount is that mount's path.
     Mount {
         /// The file system type; `none` where the operation has none.
         fstype: String,
@@ -56,6 +56,8 @@ pub enum Action {
         source: String,
         /// MS_* flags.
         flags: u32,
+        /// Where, when that is given.
+        target: Option<String>,
     },
     /// Unmounting.
     Umount(String),
@@ -190,7 +192,14 @@ impl fmt::Display for Action {
                 fstype,
                 source,
                 flags,
-            } => write!(f, "mount:{fstype}:{source} (flags {flags:#x})"),
+                target,
+            } => {
+                write!(f, "mount:{fstype}:{source} (flags {flags:#x})")?;
+                match target {
+                    Some(target) => write!(f, " on {target}"),
+                    None => Ok(()),
+                }
+            }
             Self::Umount(path) => write!(f, "umount:{path}"),
             Self::Ptrace {
                 permission,

@@ -2,6 +2,7 @@
 
 use super::{Action, ActionError, CHANGES, Protocol};
 use crate::compile::bpf::{mounts, sockets};
+use crate::mount_flags::change_a_mount;
 use crate::{capability, error::suggestion, syscalls};
 
 const OTHERS: [&str; 12] = [
@@ -160,6 +161,10 @@ fn number<T: Copy + std::str::FromStr>(
 }
 
 fn mount(text: &str) -> Result<Action, String> {
+    let (text, target) = match text.rsplit_once(":on=") {
+        Some((text, target)) => (text, Some(path(target)?)),
+        None => (text, None),
+    };
     let (fstype, rest) = text.split_once(':').ok_or("write mount:FSTYPE:SOURCE")?;
     // A source may hold `:` (nfs); what follows the last one is flags when all of it is.
     let (source, flags) = match rest
@@ -174,10 +179,16 @@ fn mount(text: &str) -> Result<Action, String> {
         }
         _ => (rest, 0),
     };
+    if target.is_some() && change_a_mount(flags) {
+        return Err(
+            "it changes a mount: write that one's path as the source, without `on=`".to_owned(),
+        );
+    }
     Ok(Action::Mount {
         fstype: fstype.to_owned(),
         source: source.to_owned(),
         flags,
+        target,
     })
 }
 
@@ -265,6 +276,14 @@ mod tests {
             ("mount:proc:proc", "mount:proc:proc (flags 0x0)"),
             ("mount:none:/a:bind,ro", "mount:none:/a (flags 0x1001)"),
             ("mount:nfs:host:/x", "mount:nfs:host:/x (flags 0x0)"),
+            (
+                "mount:nfs:host:/x:on=/a:b",
+                "mount:nfs:host:/x (flags 0x0) on /a:b",
+            ),
+            (
+                "mount:none:/a:bind:on=/mnt",
+                "mount:none:/a (flags 0x1000) on /mnt",
+            ),
             ("ptrace:read:external", "ptrace:read:external"),
             ("cap:CAP_SYS_ADMIN", "cap:sys_admin"),
             ("userns", "userns"),
@@ -291,6 +310,8 @@ mod tests {
             ("socket:inte:raw", "did you mean `inet`?"),
             ("mount:proc", "FSTYPE:SOURCE"),
             ("mount:none:x:bnd", "no mount flag"),
+            ("mount:proc:proc:on=proc", "no resolved path"),
+            ("mount:none:/a:remount,ro:on=/b", "path as the source"),
             ("ptrace:all", "trace, read"),
             ("cap:sys_admn", "did you mean `sys_admin`?"),
             ("syscall:opne", "did you mean `open`?"),

@@ -1,15 +1,14 @@
 //! What AppArmor is asked for an action, and which rules are about it.
 
-use super::glob::Glob;
-use super::profile::Rule;
 use crate::capability;
+use crate::compile::apparmor::glob::Glob;
 use crate::compile::apparmor::raw::Word;
+use crate::compile::apparmor::rule::{FileRule, Rule, path_of};
 use crate::compile::bpf::{mounts, sockets};
 use crate::explain::action::{Action, Change, Protocol};
+use crate::mount_flags::{REMOUNT, change_a_mount};
 use crate::plan::bpf::{PTRACE_READ, PTRACE_READBY, PTRACE_TRACE};
 use Word::{Arrow, Key, List, Plain, Quoted};
-
-const REMOUNT: u32 = 1 << 5;
 
 /// Whether a rule is about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +34,7 @@ pub(super) enum Request {
         fstype: Option<String>,
         source: String,
         flags: u32,
+        target: Option<String>,
     },
     Umount(String),
     Ptrace {
@@ -101,10 +101,15 @@ pub(super) fn requests(action: &Action) -> Vec<Request> {
             fstype,
             source,
             flags,
+            target,
         } => vec![Request::Mount {
             fstype: (flags & mounts::UNTYPED == 0).then(|| fstype.clone()),
             source: source.clone(),
             flags: *flags,
+            target: match change_a_mount(*flags) {
+                true => Some(source.clone()),
+                false => target.clone(),
+            },
         }],
         Action::Umount(path) => vec![Request::Umount(path.clone())],
         Action::Ptrace {
@@ -133,8 +138,8 @@ impl Request {
         *self == Self::UserNamespace || permitting.iter().any(|(_, fit)| *fit == Fit::Yes)
     }
 
-    /// Whether a rule is about this.
-    pub(super) fn fit(&self, rule: &Rule, profile: &str) -> Fit {
+    /// Whether a rule is about this; `owned`: whether files belong to the process' user.
+    pub(super) fn fit(&self, rule: &Rule, profile: &str, owned: Option<bool>) -> Fit {
         let Some((first, rest)) = rule.words.split_first() else {
             return Fit::No;
         };
@@ -143,7 +148,7 @@ impl Request {
             _ => "",
         };
         match self {
-            Self::File(path, letters) => file(rule, path, letters, profile),
+            Self::File(path, letters) => file(rule, path, letters, profile, owned),
             Self::Network {
                 family,
                 kind: socket,
@@ -155,8 +160,10 @@ impl Request {
                 fstype,
                 source,
                 flags,
+                target,
             } if kind == "mount" || (kind == "remount" && flags & REMOUNT != 0) => {
-                mount(rest, fstype.as_deref(), source, *flags, profile)
+                let target = target.as_deref();
+                mount(rest, fstype.as_deref(), source, *flags, target, profile)
             }
             Self::Umount(path) if matches!(kind, "umount" | "unmount") => {
                 umount(rest, path, profile)
@@ -177,20 +184,10 @@ fn yes_or_no(yes: bool) -> Fit {
     if yes { Fit::Yes } else { Fit::No }
 }
 
-fn path_of(word: &Word) -> Option<&str> {
-    match word {
-        Plain(text) if text.starts_with(['/', '@', '{', '*']) => Some(text),
-        Quoted(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A path and permissions in either order, after `file` or not; or `file` alone; or `link FROM -> TO`.
-fn file(rule: &Rule, path: &str, wanted: &str, profile: &str) -> Fit {
-    let words = match &rule.words[..] {
-        [Plain(word)] if word == "file" => return Fit::Yes,
-        [Plain(word), rest @ ..] if word == "file" => rest,
-        [Plain(word), rest @ ..] if word == "link" => {
+/// Whether a file rule, or `link FROM -> TO`, is about a path.
+fn file(rule: &Rule, path: &str, wanted: &str, profile: &str, owned: Option<bool>) -> Fit {
+    if let [Plain(word), rest @ ..] = &rule.words[..] {
+        if word == "link" {
             let from = rest.iter().find_map(path_of);
             return if wanted == "l" {
                 match_path(from.unwrap_or_default(), path, profile)
@@ -198,20 +195,21 @@ fn file(rule: &Rule, path: &str, wanted: &str, profile: &str) -> Fit {
                 Fit::No
             };
         }
-        words => words,
-    };
-    let (pattern, letters) = match words {
-        // Where an executable goes on is told by the rule for it.
-        [pattern, Plain(letters), ..] if path_of(pattern).is_some() => (pattern, letters),
-        [Plain(letters), pattern] if path_of(pattern).is_some() => (pattern, letters),
-        _ => return Fit::No,
+    }
+    let (pattern, letters) = match rule.file() {
+        Some(FileRule::Everything) => return Fit::Yes,
+        Some(FileRule::Path(pattern, letters)) => (pattern, letters),
+        None => return Fit::No,
     };
     let covers = letters.contains(wanted) || (wanted == "a" && letters.contains('w'));
     if !covers {
         return Fit::No;
     }
     match match_path(path_of(pattern).unwrap_or_default(), path, profile) {
-        Fit::Yes if rule.owner => Fit::Perhaps("the file belongs to the process' user"),
+        Fit::Yes if rule.owner => match owned {
+            Some(owned) => yes_or_no(owned),
+            None => Fit::Perhaps("the file belongs to the process' user (--owner tells)"),
+        },
         fit => fit,
     }
 }
@@ -240,9 +238,24 @@ fn network(words: &[Word], family: &str, socket: &str) -> Fit {
     )
 }
 
-/// `mount [fstype=..] [options=(..)] [source] [-> target]`.
-fn mount(words: &[Word], fstype: Option<&str>, source: &str, flags: u32, profile: &str) -> Fit {
-    let mut depends_on_target = false;
+/// A place where something is mounted is a directory, mostly, and AppArmor's name of it ends in `/` then.
+fn match_place(pattern: &str, path: &str, profile: &str) -> Fit {
+    match match_path(pattern, path, profile) {
+        Fit::No => match_path(pattern, &format!("{path}/"), profile),
+        fit => fit,
+    }
+}
+
+/// `mount [fstype=..] [options=(..)] [source] [-> target]`. Of what only changes a mount the source and the target are that mount.
+fn mount(
+    words: &[Word],
+    fstype: Option<&str>,
+    source: &str,
+    flags: u32,
+    target: Option<&str>,
+    profile: &str,
+) -> Fit {
+    let mut perhaps = None;
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {
         match word {
@@ -272,23 +285,28 @@ fn mount(words: &[Word], fstype: Option<&str>, source: &str, flags: u32, profile
                 }
             }
             Arrow => {
-                words.next();
-                depends_on_target = true;
+                let (Some(Plain(pattern) | Quoted(pattern)), Some(target)) = (words.next(), target)
+                else {
+                    perhaps = Some("it is mounted where the rule says (`:on=PATH` tells)");
+                    continue;
+                };
+                match match_place(pattern, target, profile) {
+                    Fit::No => return Fit::No,
+                    Fit::Yes => {}
+                    Fit::Perhaps(when) => perhaps = Some(when),
+                }
             }
-            Plain(pattern) | Quoted(pattern) => match match_path(pattern, source, profile) {
+            Plain(pattern) | Quoted(pattern) => match match_place(pattern, source, profile) {
+                Fit::No => return Fit::No,
                 Fit::Yes => {}
-                fit => return fit,
+                Fit::Perhaps(when) => perhaps = Some(when),
             },
             Key(_) | List(_) => {
-                return Fit::Perhaps("it is as a rule says that is not evaluated here");
+                perhaps = Some("it is as a rule says that is not evaluated here");
             }
         }
     }
-    if depends_on_target {
-        Fit::Perhaps("it is mounted where the rule says")
-    } else {
-        Fit::Yes
-    }
+    perhaps.map_or(Fit::Yes, Fit::Perhaps)
 }
 
 /// `options=(..)` are exactly these flags, `options in (..)` are some of them.
@@ -307,11 +325,7 @@ fn has_options(names: &[&str], subset: bool, flags: u32) -> bool {
 fn umount(words: &[Word], path: &str, profile: &str) -> Fit {
     match words.iter().find_map(path_of) {
         None => Fit::Yes,
-        // A place where something is mounted is a directory, mostly.
-        Some(pattern) => match match_path(pattern, path, profile) {
-            Fit::No => match_path(pattern, &format!("{path}/"), profile),
-            fit => fit,
-        },
+        Some(pattern) => match_place(pattern, path, profile),
     }
 }
 

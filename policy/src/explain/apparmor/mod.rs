@@ -1,16 +1,17 @@
 //! What AppArmor says of an action: the rules of the generated text, matched as AppArmor would.
 //!
-//! Not evaluated are includes (they only allow), and what an action does not tell, such as where a mount goes: a rule
-//! that depends on it makes the verdict conditional.
+//! A rule that depends on what the action does not tell, such as where a mount goes, makes the verdict conditional. Of the
+//! one include of generated profiles, abstractions/base, what they don't allow themselves is known here; what an
+//! administrator adds to it in abstractions/base.d is not.
 
-mod glob;
 mod matching;
 mod profile;
 
 use super::action::Action;
 use super::{Question, Verdict};
+use crate::compile::apparmor::rule::Rule;
 use matching::{Fit, Request, requests};
-use profile::{Profile, Rule};
+use profile::Profile;
 
 /// The verdict, and the rules of the text that make it.
 pub(super) fn judge(text: &str, question: &Question<'_>) -> (Verdict, Vec<String>) {
@@ -29,7 +30,7 @@ pub(super) fn judge(text: &str, question: &Question<'_>) -> (Verdict, Vec<String
     let mut verdict = Verdict::of(false, false);
     let mut decisive = Vec::new();
     for request in &requests {
-        let (one, rules) = judge_request(profile, request);
+        let (one, rules) = judge_request(profile, request, question.owned);
         let was_refused = verdict.is_refused();
         verdict = verdict.or(one);
         if verdict.is_refused() && !was_refused {
@@ -70,13 +71,17 @@ fn acting<'a>(
 }
 
 /// Refusals win over permissions, and what no rule permits is refused and reported.
-fn judge_request(profile: &Profile, request: &Request) -> (Verdict, Vec<String>) {
+fn judge_request(
+    profile: &Profile,
+    request: &Request,
+    owned: Option<bool>,
+) -> (Verdict, Vec<String>) {
     let fitting = |deny: bool| {
         profile
             .rules
             .iter()
             .filter(move |rule| rule.deny == deny)
-            .filter_map(|rule| match request.fit(rule, &profile.name) {
+            .filter_map(|rule| match request.fit(rule, &profile.name, owned) {
                 Fit::No => None,
                 fit => Some((rule, fit)),
             })
@@ -96,18 +101,28 @@ fn judge_request(profile: &Profile, request: &Request) -> (Verdict, Vec<String>)
     }
     let permitting: Vec<_> = fitting(false).collect();
     if !request.is_permitted(&permitting) {
+        let perhaps = permitting.iter().find_map(|(rule, fit)| match fit {
+            Fit::Perhaps(when) => Some((rule, when)),
+            _ => None,
+        });
+        if let Some((rule, when)) = perhaps {
+            let why = format!("refused unless {when}: no other rule of the profile allows it");
+            return (Verdict::depends(why), vec![text(rule)]);
+        }
         return (
             Verdict::of(true, true).with_note("no rule of the profile allows it"),
             Vec::new(),
         );
     }
-    let reporting: Vec<_> = permitting
-        .iter()
-        .filter(|(rule, fit)| rule.audit && *fit == Fit::Yes)
-        .map(|(rule, _)| text(rule))
-        .collect();
-    let mut verdict = Verdict::of(false, !reporting.is_empty());
-    let mut decisive = reporting;
+    let mut verdict = Verdict::of(false, false);
+    let mut decisive = Vec::new();
+    for (rule, fit) in permitting.iter().filter(|(rule, _)| rule.audit) {
+        match fit {
+            Fit::Perhaps(when) => verdict.reported_if.push((*when).to_owned()),
+            _ => verdict.reported = true,
+        }
+        decisive.push(text(rule));
+    }
     for (rule, fit) in &refusing {
         if let Fit::Perhaps(when) = fit {
             verdict = verdict.unless(when);

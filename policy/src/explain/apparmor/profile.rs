@@ -1,6 +1,7 @@
 //! The text of a profile, taken apart again: profiles and their rules.
 
-use crate::compile::apparmor::raw::{self, Word};
+use crate::compile::apparmor::raw::Word;
+use crate::compile::apparmor::rule::Rule;
 
 /// A profile of a text.
 #[derive(Debug, Default)]
@@ -12,18 +13,8 @@ pub(super) struct Profile {
     pub(super) transitions: Vec<(String, String)>,
 }
 
-/// A rule.
-#[derive(Debug)]
-pub(super) struct Rule {
-    /// As it stands in the profile, without the comma.
-    pub(super) text: String,
-    pub(super) deny: bool,
-    pub(super) audit: bool,
-    /// Only for files that belong to the process' user.
-    pub(super) owner: bool,
-    /// The words after the qualifiers.
-    pub(super) words: Vec<Word>,
-}
+/// What abstractions/base allows of the actions that are asked about and no start of a profile does: it is all `file`, else.
+const BASE: [&str; 2] = ["ptrace (readby),", "ptrace (tracedby),"];
 
 /// The profiles of a generated text: the container's first, then its children.
 pub(super) fn parse(text: &str) -> Vec<Profile> {
@@ -42,6 +33,10 @@ pub(super) fn parse(text: &str) -> Vec<Profile> {
             });
         } else if line == "}" {
             done.extend(open.pop());
+        } else if let (Some(profile), "include <abstractions/base>") = (open.last_mut(), line) {
+            profile
+                .rules
+                .extend(BASE.iter().filter_map(|line| rule(line)));
         } else if let (Some(profile), Some(rule)) = (open.last_mut(), rule(line)) {
             match &rule.words[..] {
                 [
@@ -65,22 +60,5 @@ pub(super) fn parse(text: &str) -> Vec<Profile> {
 
 /// A line that is a rule; includes, and what is outside profiles, are none.
 fn rule(line: &str) -> Option<Rule> {
-    let text = line.strip_suffix(',')?;
-    let mut words = raw::words(line)?;
-    let qualifiers = words
-        .iter()
-        .take_while(|word| {
-            matches!(word, Word::Plain(word) if ["audit", "deny", "allow", "owner"].contains(&word.as_str()))
-        })
-        .count();
-    let has = |name: &str| words[..qualifiers].contains(&Word::Plain(name.to_owned()));
-    let (deny, audit, owner) = (has("deny"), has("audit"), has("owner"));
-    words.drain(..qualifiers);
-    Some(Rule {
-        text: text.to_owned(),
-        deny,
-        audit,
-        owner,
-        words,
-    })
+    Rule::parse(line.strip_suffix(',')?)
 }

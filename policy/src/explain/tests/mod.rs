@@ -1,6 +1,7 @@
 //! Verdicts of whole policies.
 
 mod built_in;
+mod conditions;
 
 use super::{Action, Decision, Judgement, Question, explain};
 use crate::PolicyObject;
@@ -29,6 +30,7 @@ fn question(action: &Action) -> Question<'_> {
     Question {
         action,
         executable: None,
+        owned: None,
         pod_addresses: &[],
         own_filter: None,
         capabilities: &[],
@@ -57,6 +59,11 @@ fn said(judgements: &[Judgement]) -> String {
             ""
         } else {
             ", perhaps not"
+        });
+        text.push_str(if verdict.reported_if.is_empty() {
+            ""
+        } else {
+            ", perhaps reported"
         });
         let fields: Vec<_> = judgement
             .causes

@@ -118,6 +118,10 @@ fn kind(
         return Err(format!("`owner` is for files, not for `{word}`"));
     }
     match word {
+        "file" if arguments.is_empty() && qualifiers.deny => Err(
+            "apparmor_parser takes no `deny file` without a path; write `deny /** rwlkmx`"
+                .to_owned(),
+        ),
         "file" if arguments.is_empty() => Ok(()),
         "file" => file(arguments, qualifiers),
         "link" => link(arguments),

@@ -131,6 +131,9 @@ fn hostile_text_is_refused() {
         "/bin/sh cux,",
         "/bin/sh rix -> evil,",
         "/bin/sh x,",
+        // No text of AppArmor's parser either.
+        "deny file,",
+        "audit deny owner file,",
         "deny /bin/sh ix,",
         "px /bin/sh,",
         "pivot_root -> evil,",

@@ -4,10 +4,12 @@
 const MAX_ALTERNATIVES: usize = 4096;
 
 /// AppArmor's variables with the values of its tunables, as patterns.
-const VARIABLES: [(&str, &str); 14] = [
+const VARIABLES: [(&str, &str); 16] = [
     ("@{PROC}", "/proc/"),
     ("@{HOME}", "{/home/*/,/root/}"),
     ("@{HOMEDIRS}", "/home/"),
+    ("@{etc_ro}", "{/etc/,/usr/etc/}"),
+    ("@{etc_rw}", "/etc/"),
     ("@{run}", "{/run/,/var/run/}"),
     ("@{sys}", "/sys/"),
     ("@{securityfs}", "/sys/kernel/security/"),
@@ -38,11 +40,11 @@ enum Token {
 
 /// A pattern: one sequence of tokens for each way through its braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob(Vec<Vec<Token>>);
+pub(crate) struct Glob(Vec<Vec<Token>>);
 
 impl Glob {
     /// Reads a pattern; `None` when it is not understood here (an unknown variable, too many alternatives).
-    pub(super) fn parse(text: &str, profile: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str, profile: &str) -> Option<Self> {
         let mut expanded = text.replace("@{profile_name}", profile);
         for (name, value) in VARIABLES {
             expanded = expanded.replace(name, value);
@@ -64,7 +66,7 @@ impl Glob {
     }
 
     /// Whether the whole text matches.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|tokens| matches(tokens, text.as_bytes()))
     }
 }
