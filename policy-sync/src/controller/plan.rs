@@ -52,6 +52,13 @@ pub enum Action {
         /// The object.
         object: Value,
     },
+    /// Say on a profile that its policy is gone: nodes keep it until then.
+    Mark {
+        /// Namespace and name.
+        profile: Name,
+        /// UID of the policy.
+        policy: String,
+    },
     /// Delete a profile whose policy is gone.
     Delete(Name),
     /// Let go of a profile that is being deleted.
@@ -81,6 +88,7 @@ impl Action {
     fn subject(&self) -> String {
         match self {
             Self::Apply { profile, .. } => format!("profile {}/{}", profile.0, profile.1),
+            Self::Mark { profile, .. } => format!("mark {}/{}", profile.0, profile.1),
             Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
             Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
             Self::PolicyStatus { policy, .. } => {
@@ -184,10 +192,17 @@ impl Planner {
                 .iter()
                 .flatten()
                 .any(|one| one == FINALIZER);
+            if !is_ours {
+                continue;
+            }
+            let is_wanted = wanted.contains(name);
+            if let Some(policy) = unmarked(world, profile).filter(|_| !is_wanted) {
+                let profile = name.clone();
+                actions.push((version, Action::Mark { profile, policy }));
             // Also where somebody deletes it while its policy is there: it is made anew then.
-            if profile.metadata.deletion_timestamp.is_some() && is_ours {
+            } else if profile.metadata.deletion_timestamp.is_some() {
                 actions.push((version, Action::Release(name.clone())));
-            } else if !wanted.contains(name) && is_ours {
+            } else if !is_wanted {
                 actions.push((version, Action::Delete(name.clone())));
             }
         }
@@ -273,6 +288,16 @@ fn owned_profile<'a>(
             let mut owners = profile.metadata.owner_references.iter().flatten();
             owners.any(|owner| owner.uid == *uid)
         })
+}
+
+/// The policy of a profile, if it is gone and the profile does not say so yet.
+fn unmarked(world: &World, profile: &DynamicObject) -> Option<String> {
+    let mut owners = profile.metadata.owner_references.iter().flatten();
+    let uid = &owners.next()?.uid;
+    let is_there = world.policies.values().any(|policy| {
+        policy.metadata.uid.as_ref() == Some(uid) && policy.metadata.deletion_timestamp.is_none()
+    });
+    (!is_there && !kinds::policy_is_gone(&profile.metadata)).then(|| uid.clone())
 }
 
 fn before_generation(world: &World, profile: Option<&Name>) -> i64 {

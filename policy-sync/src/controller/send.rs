@@ -71,6 +71,11 @@ impl Sender {
                     .await?;
                 tracing::info!("ArmorProfile {}/{} is written", profile.0, profile.1);
             }
+            Action::Mark { profile, policy } => {
+                let patch = json!({"metadata": {"annotations": {kinds::POLICY_GONE: policy}}});
+                self.merge(&self.profiles(profile), &profile.1, &patch)
+                    .await?;
+            }
             Action::Delete(profile) => {
                 let api = self.profiles(profile);
                 api.delete(&profile.1, &DeleteParams::default()).await?;
@@ -167,6 +172,7 @@ impl Sender {
 fn what(action: &Action) -> String {
     match action {
         Action::Apply { profile, .. }
+        | Action::Mark { profile, .. }
         | Action::Delete(profile)
         | Action::Release(profile)
         | Action::ProfileStatus { profile, .. } => {
