@@ -75,6 +75,7 @@ soak: build ## 50 container starts for each enforcer, each of which must be refu
 
 kube-up: build ## a Kubernetes cluster to try things in: control plane here, node in the test VM; KERNEL=
 	@integration/kube/up > /dev/null
+	@integration/kube/controllers-up
 	@integration/kube/node-up --kernel $(KERNEL)
 	@integration/kube/hello
 
