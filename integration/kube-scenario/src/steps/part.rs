@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `part`: a part of the bed is killed, started, stopped, paused or continued: see integration/kube/part.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use serde_yaml::Value;
+
+use super::Kind;
+use crate::run::Context;
+
+/// The leader among the controllers, whichever that is.
+const LEADER: &str = "leader";
+const IN_NODE: [&str; 3] = ["varmor-nri", "policy-sync", "kubelet"];
+
+struct Part {
+    action: String,
+    name: String,
+}
+
+/// Reads the step: ACTION: NAME.
+pub fn read(value: Value) -> Result<(Box<dyn Kind>, String)> {
+    let mut actions: BTreeMap<String, String> = super::fields(value)?;
+    let Some((action, name)) = actions.pop_first() else {
+        bail!("write an action and a part, such as `kill: policy-sync`");
+    };
+    if !actions.is_empty() {
+        bail!("one action a step");
+    }
+    if !["start", "stop", "kill", "pause", "continue"].contains(&action.as_str()) {
+        bail!("{action}: write start, stop, kill, pause or continue");
+    }
+    let said = format!("{action} {name}");
+    Ok((Box::new(Part { action, name }), said))
+}
+
+impl Kind for Part {
+    fn run(&self, context: &mut Context) -> Result<String> {
+        let Self { action, name } = self;
+        let answer = match name.as_str() {
+            "containerd" => context.bed.in_node(match action.as_str() {
+                "kill" => "containerd-down KILL",
+                "stop" => "containerd-down TERM",
+                "start" => "BASE_SPEC=/run/base-spec.json containerd-up 2.1",
+                _ => bail!("containerd can be killed, stopped and started"),
+            }),
+            name if IN_NODE.contains(&name) => context
+                .bed
+                .in_node(&format!("/share/service {action} {name}")),
+            LEADER => {
+                let lease =
+                    context
+                        .bed
+                        .get(&["--namespace", "varmor", "lease", "varmor-policy-sync"])?;
+                let Some(leader) = lease["spec"]["holderIdentity"]
+                    .as_str()
+                    .filter(|name| !name.is_empty())
+                else {
+                    bail!("nobody leads");
+                };
+                context.bed.part(action, leader)
+            }
+            name => context.bed.part(action, name),
+        };
+        answer.output(&format!("{action} {name}"))?;
+        Ok(String::new())
+    }
+}
