@@ -40,7 +40,7 @@ impl Scenario {
     fn parse(name: &str, text: &str) -> Result<Self> {
         let Raw {
             description, steps, ..
-        } = serde_yaml::from_str(text)?;
+        } = serde_yaml::from_str(&text.replace("{namespace}", name))?;
         if steps.is_empty() {
             bail!("there are no steps");
         }

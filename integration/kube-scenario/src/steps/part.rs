@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde_yaml::Value;
 
-use super::Kind;
+use super::{Kind, within};
 use crate::run::Context;
 
 /// The leader among the controllers, whichever that is.
 const LEADER: &str = "leader";
+/// The controllers; those that do not run, to start them.
+const CONTROLLERS: &str = "controllers";
+/// A killed API server must be back before anything else makes sense.
+const API_SERVER: &str = "kube-apiserver";
 const IN_NODE: [&str; 3] = ["varmor-nri", "policy-sync", "kubelet"];
 
 struct Part {
@@ -60,9 +64,27 @@ impl Kind for Part {
                 };
                 context.bed.part(action, leader)
             }
+            CONTROLLERS if action == "start" => {
+                // One of them runs already.
+                let answers =
+                    ["controller-a", "controller-b"].map(|name| context.bed.part(action, name));
+                let [first, second] = answers;
+                if first.status == 0 { first } else { second }
+            }
             name => context.bed.part(action, name),
         };
         answer.output(&format!("{action} {name}"))?;
+        if (action.as_str(), name.as_str()) == ("start", API_SERVER) {
+            // Both servers: its own, and that of the CRDs behind it.
+            within(60.0, || {
+                context
+                    .kubectl(&["get", "--raw", "/readyz"])
+                    .output("the API server")?;
+                context
+                    .kubectl(&["get", "varmorpolicies"])
+                    .output("the CRD server")
+            })?;
+        }
         Ok(String::new())
     }
 }
