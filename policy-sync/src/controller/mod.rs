@@ -6,6 +6,7 @@ mod lease;
 mod plan;
 mod profile;
 mod resolve;
+mod restart;
 mod send;
 mod status;
 mod watches;

@@ -2,16 +2,19 @@
 //! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use varmor_policy::compile::Settings;
+use varmor_policy::owner::WorkloadName;
 
 use super::PolicyKey;
 use super::profile::{self, Accepted, FINALIZER};
 use super::resolve::{Addresses, Name};
+use super::restart::{self, Restart, Restarts};
 use super::status::{Summary, policy_status, profile_status, summary};
 use crate::kinds;
 
@@ -74,6 +77,8 @@ pub enum Action {
         /// UID of the policy, for the Event.
         uid: String,
     },
+    /// Restart a workload.
+    Restart(Restart),
     /// Write the status of a profile.
     ProfileStatus {
         /// Which.
@@ -93,6 +98,16 @@ impl Action {
             Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
             Self::PolicyStatus { policy, .. } => {
                 format!("status {} {}/{}", policy.0, policy.1, policy.2)
+            }
+            Self::Restart(Restart {
+                workload, profile, ..
+            }) => {
+                let WorkloadName {
+                    kind,
+                    namespace,
+                    name,
+                } = workload;
+                format!("restart {kind} {namespace}/{name} for {profile}")
             }
             Self::ProfileStatus { profile, .. } => {
                 format!("profile status {}/{}", profile.0, profile.1)
@@ -117,6 +132,7 @@ pub struct Planner {
     checked: HashMap<PolicyKey, Checked>,
     /// The version of a thing, and the action that was planned for it: the watch is behind for a while.
     planned: HashMap<String, (Option<String>, Action)>,
+    restarts: Restarts,
 }
 
 impl Planner {
@@ -127,6 +143,7 @@ impl Planner {
             namespace: namespace.to_owned(),
             checked: HashMap::new(),
             planned: HashMap::new(),
+            restarts: Restarts::default(),
         }
     }
 
@@ -134,6 +151,7 @@ impl Planner {
     pub fn plan(&mut self, world: &World, with_status: bool) -> Vec<Action> {
         let mut actions: Vec<(Option<String>, Action)> = Vec::new();
         let mut wanted: BTreeSet<Name> = BTreeSet::new();
+        let mut waiting = Vec::new();
         self.checked
             .retain(|key, _| world.policies.contains_key(key));
         for (key, policy) in &world.policies {
@@ -169,6 +187,9 @@ impl Planner {
                 }
             }
             if with_status {
+                if let Ok(accepted) = &result {
+                    waiting.extend(restart::waiting(world, key, policy, &accepted.profile));
+                }
                 let in_force = match &result {
                     Ok(_) => generation,
                     Err(_) => before_generation(world, profile.as_ref()),
@@ -206,6 +227,10 @@ impl Planner {
                 actions.push((version, Action::Delete(name.clone())));
             }
         }
+        if with_status {
+            let due = self.restarts.due(&waiting, Instant::now());
+            actions.extend(due.into_iter().map(|one| (None, Action::Restart(one))));
+        }
         self.only_new(actions)
     }
 
@@ -213,6 +238,9 @@ impl Planner {
     pub fn forget(&mut self, failed: &[Action]) {
         for action in failed {
             self.planned.remove(&action.subject());
+            if let Action::Restart(restart) = action {
+                self.restarts.forget(restart);
+            }
         }
     }
 

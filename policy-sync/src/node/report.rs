@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What became of the policies on this node, as one object that only this node writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use varmor_node_api::api;
+use varmor_policy::owner::WorkloadName;
 use varmor_policy::types::API_VERSION;
 
 use super::Shared;
@@ -20,6 +21,8 @@ use crate::kinds;
 
 /// Field manager of the reports.
 const MANAGER: &str = "policy-sync-node";
+/// Most workloads that a report names for a policy: those that wait to be restarted.
+const MAX_WAITING: usize = 100;
 /// Containers come and go without anybody telling: what the daemon has is looked at this often ...
 const PERIOD: Duration = Duration::from_secs(10);
 /// ... and this long after a change of the policies, until it has settled.
@@ -83,8 +86,13 @@ async fn look(shared: &Shared) -> Result<(Value, bool), varmor_node_api::ClientE
     let list = client.list(api::ListRequest::new()).await?;
     let refused = shared.refused().clone();
     let generation = |key: &PolicyKey| shared.sent().generation(key);
+    let desired = shared.desired();
+    let workload = |uid: &str| desired.pods.get(uid).and_then(|pod| pod.workload.clone());
     let settled = status.settled && list.policies.iter().all(|policy| !is_loading(policy));
-    Ok((report(&status, &list, &refused, generation), settled))
+    Ok((
+        report(&status, &list, &refused, generation, workload),
+        settled,
+    ))
 }
 
 fn is_loading(policy: &api::PolicyStatus) -> bool {
@@ -99,6 +107,7 @@ fn report(
     list: &api::ListResponse,
     refused: &BTreeMap<PolicyKey, String>,
     generation: impl Fn(&PolicyKey) -> i64,
+    workload: impl Fn(&str) -> Option<WorkloadName>,
 ) -> Value {
     let mut policies: BTreeMap<PolicyKey, Value> = BTreeMap::new();
     for policy in list
@@ -112,7 +121,7 @@ fn report(
             policy.policy.name.clone(),
         );
         let generation = generation(&key);
-        policies.insert(key, one(policy, generation));
+        policies.insert(key, one(policy, generation, &workload));
     }
     for (key, message) in refused {
         let generation = generation(key);
@@ -148,7 +157,11 @@ fn report(
     })
 }
 
-fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
+fn one(
+    policy: &api::PolicyStatus,
+    generation: i64,
+    workload: impl Fn(&str) -> Option<WorkloadName>,
+) -> Value {
     let live = || {
         policy
             .containers
@@ -174,7 +187,17 @@ fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
         .map(|one| format!("{}: {}", one.enforcer, one.reason))
         .chain(policy.errors.iter().cloned())
         .collect();
+    let waiting: BTreeSet<WorkloadName> = live()
+        .filter(waits)
+        .filter_map(|one| workload(&one.pod_uid))
+        .take(MAX_WAITING)
+        .collect();
+    let waiting: Vec<Value> = waiting
+        .into_iter()
+        .map(|one| json!({"kind": one.kind, "namespace": one.namespace, "name": one.name}))
+        .collect();
     json!({
+        "waiting": waiting,
         "generation": generation,
         "state": state,
         "message": message.join("; "),
@@ -207,6 +230,7 @@ mod tests {
         ] {
             let mut container = api::ContainerStatus::new();
             container.state = state.into();
+            container.pod_uid = "u".into();
             if !shortfall.is_empty() {
                 container.shortfalls.push(shortfall.into());
             }
@@ -224,14 +248,21 @@ mod tests {
             ("VarmorPolicy".into(), "demo".into(), "f".into()),
             "it is in a file".to_owned(),
         )]);
-        let report = report(&api::StatusResponse::new(), &list, &refused, |_| 4);
+        let report = report(
+            &api::StatusResponse::new(),
+            &list,
+            &refused,
+            |_| 4,
+            |uid| (uid == "u").then(|| WorkloadName::new("Deployment", "demo", "web")),
+        );
+        let web = json!([{"kind": "Deployment", "namespace": "demo", "name": "web"}]);
         assert_eq!(
             report["policies"],
             json!([
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "a", "generation": 4, "state": "InForce",
-                 "message": "", "selected": 2, "held": 1, "pendingRestart": 1},
+                 "message": "", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "b", "generation": 4, "state": "Failed",
-                 "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1},
+                 "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "f", "generation": 4, "state": "Failed",
                  "message": "it is in a file", "selected": 0, "held": 0, "pendingRestart": 0},
             ])

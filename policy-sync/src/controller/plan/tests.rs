@@ -47,6 +47,7 @@ fn carry_out(world: &mut World, actions: Vec<Action>) -> Vec<String> {
                 profile.metadata.deletion_timestamp = serde_json::from_value(time).unwrap();
             }
             Action::Release(profile) => drop(world.profiles.remove(&profile)),
+            Action::Restart(_) => {}
             Action::PolicyStatus { policy, status, .. } => {
                 world.policies.get_mut(&policy).unwrap().data["status"] = status;
             }
