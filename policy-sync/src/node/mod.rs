@@ -3,6 +3,7 @@
 
 mod desired;
 mod owners;
+mod pod_events;
 mod policies;
 mod push;
 mod report;

@@ -16,6 +16,7 @@ use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
+use super::pod_events::PodEvents;
 use super::push::SOURCE;
 use crate::kinds;
 
@@ -33,17 +34,20 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Reports for ever, whenever there is something new to say.
 pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
+    let mut events = PodEvents::new(client.clone(), &shared.node);
     let mut owner = None;
     let mut written = Value::Null;
     let mut pause = SOON;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;
         pause = PERIOD;
-        let Ok((report, settled)) = look(shared).await else {
+        let Ok((report, settled, list)) = look(shared).await else {
             pause = RETRY;
             continue;
         };
-        if !settled {
+        if settled {
+            events.tell(&list).await;
+        } else {
             pause = SOON;
         }
         if report == written {
@@ -79,8 +83,10 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     }
 }
 
-/// The report, and whether the daemon has dealt with everything.
-async fn look(shared: &Shared) -> Result<(Value, bool), varmor_node_api::ClientError> {
+/// The report, whether the daemon has dealt with everything, and what it said.
+async fn look(
+    shared: &Shared,
+) -> Result<(Value, bool, api::ListResponse), varmor_node_api::ClientError> {
     let client = varmor_node_api::Client::connect(&shared.socket).await?;
     let status = client.status(api::StatusRequest::new()).await?;
     let list = client.list(api::ListRequest::new()).await?;
@@ -89,10 +95,8 @@ async fn look(shared: &Shared) -> Result<(Value, bool), varmor_node_api::ClientE
     let desired = shared.desired();
     let workload = |uid: &str| desired.pods.get(uid).and_then(|pod| pod.workload.clone());
     let settled = status.settled && list.policies.iter().all(|policy| !is_loading(policy));
-    Ok((
-        report(&status, &list, &refused, generation, workload),
-        settled,
-    ))
+    let report = report(&status, &list, &refused, generation, workload);
+    Ok((report, settled, list))
 }
 
 fn is_loading(policy: &api::PolicyStatus) -> bool {
@@ -100,6 +104,11 @@ fn is_loading(policy: &api::PolicyStatus) -> bool {
         .enforcers
         .iter()
         .any(|one| one.reason == "is being loaded")
+}
+
+/// Whether a shortfall ends when the container is created anew.
+pub fn waits_for_restart(shortfall: &str) -> bool {
+    shortfall.contains("created anew")
 }
 
 fn report(
@@ -171,7 +180,7 @@ fn one(
     let held = live().filter(|one| one.shortfalls.is_empty()).count();
     let waits = |one: &&api::ContainerStatus| {
         let mut shortfalls = one.shortfalls.iter();
-        shortfalls.any(|shortfall| shortfall.contains("created anew"))
+        shortfalls.any(|shortfall| waits_for_restart(shortfall))
     };
     let state = if policy.enforcers.iter().all(|one| one.in_force) {
         "InForce"
