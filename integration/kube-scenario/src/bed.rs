@@ -115,6 +115,21 @@ impl Bed {
         ended(self.script("part", &[action, name]), "", LIMIT)
     }
 
+    /// A file of the bed.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    /// A kubeconfig of a service account, for this machine.
+    pub fn kubeconfig_for(&self, namespace: &str, account: &str) -> Result<String> {
+        ended(
+            self.script("kubeconfig-for", &[namespace, account]),
+            "",
+            LIMIT,
+        )
+        .output("kubeconfig-for")
+    }
+
     fn script(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.scripts.join(name));
         command

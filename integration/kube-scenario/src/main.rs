@@ -2,7 +2,6 @@
 //! `kube-scenario`: runs scenario files on the Kubernetes test bed (integration/kube), which must be up. Each file has a
 //! namespace of its own. The format is in integration/kube/README.md.
 
-mod bed;
 mod run;
 mod scenario;
 mod steps;
@@ -15,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use bed::Bed;
+use kube_scenario::bed::{self, Bed};
 use scenario::Scenario;
 
 /// Runs scenario files on the Kubernetes test bed.
