@@ -7,10 +7,15 @@ use anyhow::{Result, bail};
 use serde_yaml::Value;
 
 use super::{Kind, within};
+use crate::bed::{Answer, Bed};
 use crate::run::Context;
 
 /// The leader among the controllers, whichever that is.
 const LEADER: &str = "leader";
+/// The node itself.
+const NODE: &str = "node";
+/// An emulated node boots within this, in seconds.
+const BOOT: f32 = 240.0;
 /// The controllers; those that do not run, to start them.
 const CONTROLLERS: &str = "controllers";
 /// A killed API server must be back before anything else makes sense.
@@ -51,6 +56,12 @@ impl Kind for Part {
             name if IN_NODE.contains(&name) => context
                 .bed
                 .in_node(&format!("/share/service {action} {name}")),
+            NODE => {
+                if action != "kill" {
+                    bail!("{NODE} can be killed, which is a power cut, and boots again");
+                }
+                reboot(context.bed)?
+            }
             LEADER => {
                 let lease =
                     context
@@ -87,4 +98,17 @@ impl Kind for Part {
         }
         Ok(String::new())
     }
+}
+
+/// Resets the node, whatever it is at, and waits until its programs are started.
+fn reboot(bed: &Bed) -> Result<Answer> {
+    bed.in_node("rm -f /share/ready; (sleep 0.5; echo b > /proc/sysrq-trigger) > /dev/null 2>&1 &")
+        .output("the node's reset")?;
+    within(BOOT, || {
+        if !bed.path("share/ready").exists() {
+            bail!("the node has not booted; see share/log");
+        }
+        Ok(())
+    })?;
+    Ok(Answer::default())
 }
