@@ -6,6 +6,9 @@ FILE ?= integration/scenarios
 KERNEL ?= 6.12
 CONTAINERD ?= 2.1
 
+# For `make kube-test`: a file or a folder.
+SCENARIOS ?= integration/kube/scenarios
+
 # For `make fuzz`: how long each target runs.
 FUZZ_SECONDS ?= 300
 
@@ -16,7 +19,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-down clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +62,7 @@ scenarios: build ## runs all scenarios, and those of the demo on every kernel an
 conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
 	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
-test: lint unit kube-crds scenarios ## everything there is
+test: lint unit scenarios kube-test ## everything there is
 
 demo: build ## shows a policy taking hold of a running pod, step by step
 	@target/release/demo --kernel $(KERNEL) --containerd $(CONTAINERD)
@@ -75,6 +78,7 @@ soak: build ## 50 container starts for each enforcer, each of which must be refu
 
 kube-up: build ## a Kubernetes cluster to try things in: control plane here, node in the test VM; KERNEL=
 	@integration/kube/up > /dev/null
+	@integration/kube/controllers-up
 	@integration/kube/node-up --kernel $(KERNEL)
 	@integration/kube/hello
 
@@ -90,6 +94,12 @@ kube-crds: deps ## what the API server accepts and refuses of policies, in a con
 kube-smoke: build ## a Deployment in a cluster of its own, and a policy file on its node; KERNEL=
 	@export VARMOR_KUBE_STATE=target/kube-smoke; trap integration/kube/down EXIT; \
 	  integration/kube/up > /dev/null && integration/kube/node-up --kernel $(KERNEL) --timeout 1200 && integration/kube/smoke
+
+kube-test: build ## all of the cluster's scenarios, in a cluster of its own; SCENARIOS= a file or folder
+	@integration/kube/test $(SCENARIOS)
+
+kube-latency: build ## a hundred changes of a policy in the cluster that is up: how long each part takes
+	target/release/kube-latency
 
 kube-down: ## ends the cluster
 	@integration/kube/down

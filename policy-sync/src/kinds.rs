@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The custom resources, as the API server names them.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use varmor_policy::types::{API_VERSION, KIND_CLUSTER, KIND_NAMESPACED};
@@ -9,6 +10,18 @@ use varmor_policy::types::{API_VERSION, KIND_CLUSTER, KIND_NAMESPACED};
 pub const KIND_PROFILE: &str = "ArmorProfile";
 /// What a node reports.
 pub const KIND_NODE: &str = "ArmorNode";
+
+/// Annotation of a profile whose policy is gone: that policy's UID. A later policy of the same name has another.
+pub const POLICY_GONE: &str = "varmor.org/policy-gone";
+
+/// Whether the controller says of a profile that its policy is gone.
+pub fn policy_is_gone(profile: &ObjectMeta) -> bool {
+    let annotations = profile.annotations.as_ref();
+    let mut owners = profile.owner_references.iter().flatten();
+    annotations
+        .and_then(|annotations| annotations.get(POLICY_GONE))
+        .is_some_and(|gone| owners.any(|owner| owner.uid == *gone))
+}
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
     let (group, version) = API_VERSION.split_once('/').unwrap_or((API_VERSION, ""));

@@ -7,6 +7,7 @@
 #   kubeconfig           of a cluster administrator, on this machine
 #   bin/                 the programs, kubectl among them
 #   pki/, kubeconfigs/   keys and certificates, and the files of each component
+#   parts/               how each program on this machine was started, and its process id; see part
 #   log/                 one log per component; of the node, see share/log/
 #   share/               the node's /share, see in-node
 
@@ -51,12 +52,15 @@ addresses() {
   host_address=10.0.2.2
 }
 
-# start NAME COMMAND...: starts a program of the bed in the background.
+# start NAME COMMAND...: starts a program of the bed in the background; `part` can do it again.
 start() {
   local name=$1
   shift
-  env "$mark" setsid "$@" > "$state/log/$name.log" 2>&1 < /dev/null &
+  mkdir -p "$state/parts"
+  printf '%q ' "$@" > "$state/parts/$name.command"
+  env "$mark" setsid "$@" >> "$state/log/$name.log" 2>&1 < /dev/null &
   started=$!
+  echo "$started" > "$state/parts/$name.pid"
 }
 
 # processes: the process ids of everything of this bed that runs.

@@ -60,6 +60,7 @@ pub struct Lease {
     api: Api<DynamicObject>,
     me: String,
     seen: Seen,
+    is_ours: bool,
 }
 
 impl Lease {
@@ -71,6 +72,7 @@ impl Lease {
             api: Api::namespaced_with(client, namespace, &resource),
             me: me.to_owned(),
             seen: Seen::default(),
+            is_ours: false,
         }
     }
 
@@ -78,7 +80,10 @@ impl Lease {
     pub async fn acquire(&mut self) {
         loop {
             match self.attempt().await {
-                Ok(true) => return,
+                Ok(true) => {
+                    self.is_ours = true;
+                    return;
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!("the Lease: {error}"),
             }
@@ -88,6 +93,11 @@ impl Lease {
 
     /// Keeps the Lease; returns when it is lost.
     pub async fn keep(&mut self) {
+        self.renew_for_ever().await;
+        self.is_ours = false;
+    }
+
+    async fn renew_for_ever(&mut self) {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RENEW).await;
@@ -106,8 +116,11 @@ impl Lease {
         }
     }
 
-    /// Gives the Lease back, so that another replica need not wait.
+    /// Gives the Lease back if it is held, so that another replica need not wait.
     pub async fn release(&self) {
+        if !self.is_ours {
+            return;
+        }
         let patch = json!({"spec": {"holderIdentity": ""}});
         let parameters = PatchParams::default();
         let patch = Patch::Merge(&patch);

@@ -6,6 +6,7 @@ mod lease;
 mod plan;
 mod profile;
 mod resolve;
+mod restart;
 mod send;
 mod status;
 mod watches;
@@ -64,7 +65,7 @@ impl Shared {
     }
 }
 
-/// Runs until it is told to stop, or loses the Lease.
+/// Runs until it is told to stop.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
@@ -74,15 +75,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .clone()
         .unwrap_or_else(|| format!("policy-sync-{}", std::process::id()));
     let mut lease = Lease::new(client.clone(), &options.namespace, &name);
-    tracing::info!("{name} waits for the Lease");
     tokio::select! {
-        () = lease.acquire() => {}
-        stopped = crate::stopped() => return stopped,
-    }
-    tracing::info!("{name} leads");
-    tokio::select! {
-        () = lease.keep() => anyhow::bail!("{name} has lost the Lease; it starts anew"),
-        result = lead(client, &options) => result?,
+        () = take_turns(&client, &options, &mut lease, &name) => {}
         stopped = crate::stopped() => stopped?,
     }
     lease.release().await;
@@ -90,15 +84,34 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Watches, and brings what is there to what should be.
-async fn lead(client: Client, options: &Options) -> anyhow::Result<()> {
-    let shared = Arc::new(Shared::default());
-    let slices = watches::slices(&client).await?;
-    tokio::select! {
-        () = watches::run(&client, &shared, &slices) => {}
-        () = reconcile(&client, &shared, options) => {}
+/// Leads whenever it is this replica's turn. When the Lease is lost, such as because the API server was away, all that
+/// was under way is dropped, and nothing that was known then is used again.
+async fn take_turns(client: &Client, options: &Options, lease: &mut Lease, name: &str) {
+    loop {
+        tracing::info!("{name} waits for the Lease");
+        lease.acquire().await;
+        tracing::info!("{name} leads");
+        tokio::select! {
+            () = lease.keep() => tracing::warn!("{name} has lost the Lease"),
+            () = lead(client, options) => {}
+        }
     }
-    Ok(())
+}
+
+/// Watches, and brings what is there to what should be.
+async fn lead(client: &Client, options: &Options) {
+    let shared = Arc::new(Shared::default());
+    let slices = loop {
+        match watches::slices(client).await {
+            Ok(slices) => break slices,
+            Err(error) => tracing::warn!("the API server's versions: {error:#}"),
+        }
+        sleep(RETRY).await;
+    };
+    tokio::select! {
+        () = watches::run(client, &shared, &slices) => {}
+        () = reconcile(client, &shared, options) => {}
+    }
 }
 
 async fn reconcile(client: &Client, shared: &Shared, options: &Options) {

@@ -2,16 +2,19 @@
 //! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use varmor_policy::compile::Settings;
+use varmor_policy::owner::WorkloadName;
 
 use super::PolicyKey;
 use super::profile::{self, Accepted, FINALIZER};
 use super::resolve::{Addresses, Name};
+use super::restart::{self, Restart, Restarts};
 use super::status::{Summary, policy_status, profile_status, summary};
 use crate::kinds;
 
@@ -52,6 +55,13 @@ pub enum Action {
         /// The object.
         object: Value,
     },
+    /// Say on a profile that its policy is gone: nodes keep it until then.
+    Mark {
+        /// Namespace and name.
+        profile: Name,
+        /// UID of the policy.
+        policy: String,
+    },
     /// Delete a profile whose policy is gone.
     Delete(Name),
     /// Let go of a profile that is being deleted.
@@ -67,6 +77,8 @@ pub enum Action {
         /// UID of the policy, for the Event.
         uid: String,
     },
+    /// Restart a workload.
+    Restart(Restart),
     /// Write the status of a profile.
     ProfileStatus {
         /// Which.
@@ -81,10 +93,21 @@ impl Action {
     fn subject(&self) -> String {
         match self {
             Self::Apply { profile, .. } => format!("profile {}/{}", profile.0, profile.1),
+            Self::Mark { profile, .. } => format!("mark {}/{}", profile.0, profile.1),
             Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
             Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
             Self::PolicyStatus { policy, .. } => {
                 format!("status {} {}/{}", policy.0, policy.1, policy.2)
+            }
+            Self::Restart(Restart {
+                workload, profile, ..
+            }) => {
+                let WorkloadName {
+                    kind,
+                    namespace,
+                    name,
+                } = workload;
+                format!("restart {kind} {namespace}/{name} for {profile}")
             }
             Self::ProfileStatus { profile, .. } => {
                 format!("profile status {}/{}", profile.0, profile.1)
@@ -109,6 +132,7 @@ pub struct Planner {
     checked: HashMap<PolicyKey, Checked>,
     /// The version of a thing, and the action that was planned for it: the watch is behind for a while.
     planned: HashMap<String, (Option<String>, Action)>,
+    restarts: Restarts,
 }
 
 impl Planner {
@@ -119,6 +143,7 @@ impl Planner {
             namespace: namespace.to_owned(),
             checked: HashMap::new(),
             planned: HashMap::new(),
+            restarts: Restarts::default(),
         }
     }
 
@@ -126,6 +151,7 @@ impl Planner {
     pub fn plan(&mut self, world: &World, with_status: bool) -> Vec<Action> {
         let mut actions: Vec<(Option<String>, Action)> = Vec::new();
         let mut wanted: BTreeSet<Name> = BTreeSet::new();
+        let mut waiting = Vec::new();
         self.checked
             .retain(|key, _| world.policies.contains_key(key));
         for (key, policy) in &world.policies {
@@ -161,6 +187,9 @@ impl Planner {
                 }
             }
             if with_status {
+                if let Ok(accepted) = &result {
+                    waiting.extend(restart::waiting(world, key, policy, &accepted.profile));
+                }
                 let in_force = match &result {
                     Ok(_) => generation,
                     Err(_) => before_generation(world, profile.as_ref()),
@@ -184,12 +213,23 @@ impl Planner {
                 .iter()
                 .flatten()
                 .any(|one| one == FINALIZER);
+            if !is_ours {
+                continue;
+            }
+            let is_wanted = wanted.contains(name);
+            if let Some(policy) = unmarked(world, profile).filter(|_| !is_wanted) {
+                let profile = name.clone();
+                actions.push((version, Action::Mark { profile, policy }));
             // Also where somebody deletes it while its policy is there: it is made anew then.
-            if profile.metadata.deletion_timestamp.is_some() && is_ours {
+            } else if profile.metadata.deletion_timestamp.is_some() {
                 actions.push((version, Action::Release(name.clone())));
-            } else if !wanted.contains(name) && is_ours {
+            } else if !is_wanted {
                 actions.push((version, Action::Delete(name.clone())));
             }
+        }
+        if with_status {
+            let due = self.restarts.due(&waiting, Instant::now());
+            actions.extend(due.into_iter().map(|one| (None, Action::Restart(one))));
         }
         self.only_new(actions)
     }
@@ -198,6 +238,9 @@ impl Planner {
     pub fn forget(&mut self, failed: &[Action]) {
         for action in failed {
             self.planned.remove(&action.subject());
+            if let Action::Restart(restart) = action {
+                self.restarts.forget(restart);
+            }
         }
     }
 
@@ -273,6 +316,16 @@ fn owned_profile<'a>(
             let mut owners = profile.metadata.owner_references.iter().flatten();
             owners.any(|owner| owner.uid == *uid)
         })
+}
+
+/// The policy of a profile, if it is gone and the profile does not say so yet.
+fn unmarked(world: &World, profile: &DynamicObject) -> Option<String> {
+    let mut owners = profile.metadata.owner_references.iter().flatten();
+    let uid = &owners.next()?.uid;
+    let is_there = world.policies.values().any(|policy| {
+        policy.metadata.uid.as_ref() == Some(uid) && policy.metadata.deletion_timestamp.is_none()
+    });
+    (!is_there && !kinds::policy_is_gone(&profile.metadata)).then(|| uid.clone())
 }
 
 fn before_generation(world: &World, profile: Option<&Name>) -> i64 {

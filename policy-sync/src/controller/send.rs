@@ -4,18 +4,24 @@
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,
+};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::{Value, json};
+use varmor_policy::owner::WorkloadName;
 use varmor_policy::types::API_VERSION;
 
 use super::PolicyKey;
 use super::plan::Action;
 use super::resolve::Name;
+use super::restart::Restart;
 use crate::kinds;
 
 /// Field manager of the profiles.
 const MANAGER: &str = "policy-sync-controller";
+/// Annotation of a pods' template, with the profile's name behind it: the version that the pods were restarted for.
+const RESTARTED_FOR: &str = "restart.varmor.org";
 /// Requests at a time.
 const AT_ONCE: usize = 8;
 /// Longest text of an Event that the API server takes, in bytes.
@@ -71,6 +77,11 @@ impl Sender {
                     .await?;
                 tracing::info!("ArmorProfile {}/{} is written", profile.0, profile.1);
             }
+            Action::Mark { profile, policy } => {
+                let patch = json!({"metadata": {"annotations": {kinds::POLICY_GONE: policy}}});
+                self.merge(&self.profiles(profile), &profile.1, &patch)
+                    .await?;
+            }
             Action::Delete(profile) => {
                 let api = self.profiles(profile);
                 api.delete(&profile.1, &DeleteParams::default()).await?;
@@ -88,7 +99,8 @@ impl Sender {
                 uid,
             } => {
                 if let Some((reason, note)) = event {
-                    self.tell(policy, uid, reason, note).await;
+                    self.tell(policy, uid, EventType::Warning, reason, note)
+                        .await;
                 }
                 let Some(api) = self.policies(policy) else {
                     return Ok(());
@@ -98,6 +110,7 @@ impl Sender {
                 api.patch_status(&policy.2, &parameters, &Patch::Merge(&patch))
                     .await?;
             }
+            Action::Restart(restart) => self.restart(restart).await?,
             Action::ProfileStatus { profile, status } => {
                 let patch = json!({"status": status});
                 let parameters = PatchParams::default();
@@ -107,6 +120,40 @@ impl Sender {
             }
         }
         Ok(())
+    }
+
+    /// A new annotation of the pods' template: the workload's own controller does the rest, as its strategy says.
+    async fn restart(&self, restart: &Restart) -> Result<(), kube::Error> {
+        let WorkloadName {
+            kind,
+            namespace,
+            name,
+        } = &restart.workload;
+        let gvk = GroupVersionKind::gvk("apps", "v1", kind);
+        let plural = format!("{}s", kind.to_ascii_lowercase());
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let annotation = format!("{RESTARTED_FOR}/{}", restart.profile);
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": {annotation: restart.version}}}}});
+        let result = self.merge(&api, name, &patch).await;
+        let (type_, reason, note) = match &result {
+            Ok(()) => (
+                EventType::Normal,
+                "Restarted",
+                format!(
+                    "{kind} {namespace}/{name}: its containers take a part of the policy when they are created anew"
+                ),
+            ),
+            Err(error) => (
+                EventType::Warning,
+                "RestartFailed",
+                format!("{kind} {namespace}/{name} can't be restarted: {error}"),
+            ),
+        };
+        self.tell(&restart.policy, &restart.uid, type_, reason, &note)
+            .await;
+        result
     }
 
     async fn merge(
@@ -121,7 +168,14 @@ impl Sender {
     }
 
     /// An Event on a policy. It is only a note: what counts is the status.
-    async fn tell(&self, policy: &PolicyKey, uid: &str, reason: &str, note: &str) {
+    async fn tell(
+        &self,
+        policy: &PolicyKey,
+        uid: &str,
+        type_: EventType,
+        reason: &str,
+        note: &str,
+    ) {
         // Events of objects without a namespace are in `default`: servers before 1.25 take no other, and a reference without
         // one would be sent to kube-system.
         let namespace = match policy.1.as_str() {
@@ -137,7 +191,7 @@ impl Sender {
             ..ObjectReference::default()
         };
         let event = Event {
-            type_: EventType::Warning,
+            type_,
             reason: reason.to_owned(),
             note: Some(shortened(note, MAX_NOTE)),
             action: "Enforce".to_owned(),
@@ -167,10 +221,18 @@ impl Sender {
 fn what(action: &Action) -> String {
     match action {
         Action::Apply { profile, .. }
+        | Action::Mark { profile, .. }
         | Action::Delete(profile)
         | Action::Release(profile)
         | Action::ProfileStatus { profile, .. } => {
             format!("ArmorProfile {}/{}", profile.0, profile.1)
+        }
+        Action::Restart(restart) => {
+            let workload = &restart.workload;
+            format!(
+                "the restart of {} {}/{}",
+                workload.kind, workload.namespace, workload.name
+            )
         }
         Action::PolicyStatus { policy, .. } => {
             format!("the status of {} {}/{}", policy.0, policy.1, policy.2)

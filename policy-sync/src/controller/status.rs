@@ -152,7 +152,10 @@ pub fn policy_status(
             &format!("{nodes}; {containers}"),
         );
     }
-    json!({"profileName": profile, "ready": is_ready, "phase": phase, "conditions": conditions})
+    json!({
+        "profileName": profile, "ready": is_ready, "phase": phase, "observedGeneration": generation,
+        "conditions": conditions,
+    })
 }
 
 /// The status of a profile.

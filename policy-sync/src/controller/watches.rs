@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 
+use anyhow::Context;
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
@@ -26,13 +27,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How this API server names EndpointSlices: v1 came with Kubernetes 1.21.
 pub async fn slices(client: &Client) -> anyhow::Result<ApiResource> {
     let groups = client.list_api_groups().await?;
-    let versions = groups
-        .groups
-        .iter()
-        .filter(|group| group.name == "discovery.k8s.io");
-    let has_v1 = versions
-        .flat_map(|group| &group.versions)
-        .any(|version| version.version == "v1");
+    let mut groups = groups.groups.iter();
+    // A server that has just started may not tell of all yet.
+    let group = groups
+        .find(|group| group.name == "discovery.k8s.io")
+        .context("it tells of no group discovery.k8s.io")?;
+    let has_v1 = group.versions.iter().any(|version| version.version == "v1");
     let version = if has_v1 { "v1" } else { "v1beta1" };
     let gvk = GroupVersionKind::gvk("discovery.k8s.io", version, "EndpointSlice");
     Ok(ApiResource::from_gvk_with_plural(&gvk, "endpointslices"))

@@ -40,17 +40,23 @@ pub struct Desired {
     pub workloads: BTreeMap<WorkloadName, Labels>,
     /// Pods of this node by UID.
     pub pods: BTreeMap<String, PodOwner>,
+    /// Policies of which the controller has said that they are gone.
+    pub gone: BTreeSet<PolicyKey>,
+    /// The policies are those that profiles have been made of: a policy without a profile may well be there.
+    pub from_profiles: bool,
     /// Whether the policies have been listed once: before, what the daemon has from before must stay.
     pub has_policies: bool,
     /// Whether workloads and pods have been listed once.
     pub has_pods: bool,
 }
 
-/// What the daemon has been sent over this connection.
+/// What the daemon has.
 #[derive(Debug, Default)]
 pub struct Sent {
-    policies: BTreeMap<PolicyKey, Wanted>,
-    all_policies: bool,
+    /// Its policies; none as the content where it has one from an earlier connection.
+    policies: BTreeMap<PolicyKey, Option<Wanted>>,
+    /// Policies that it keeps although they are not wanted, since they are not known to be gone.
+    kept: BTreeSet<PolicyKey>,
     workloads: BTreeMap<WorkloadName, Labels>,
     pods: BTreeMap<String, PodOwner>,
     all_pods: bool,
@@ -63,8 +69,9 @@ pub struct PolicyDelta {
     pub apply: Vec<(PolicyKey, Wanted)>,
     /// Those that are gone.
     pub delete: Vec<PolicyKey>,
-    /// Whether `apply` is all that there are.
-    pub all: bool,
+    /// Those that may be gone. They stay in force until that is certain: a controller that has not made its profiles
+    /// yet, or makes one anew, must not take the policies away from every node.
+    pub ask: Vec<PolicyKey>,
 }
 
 impl Desired {
@@ -119,21 +126,18 @@ impl Desired {
         }
         let changed = self.policies.iter();
         let apply: Vec<(PolicyKey, Wanted)> = changed
-            .filter(|(key, wanted)| sent.policies.get(*key) != Some(wanted))
+            .filter(|(key, wanted)| sent.policies.get(*key) != Some(&Some((*wanted).clone())))
             .map(|(key, wanted)| (key.clone(), wanted.clone()))
             .collect();
-        let delete: Vec<PolicyKey> = sent
-            .policies
-            .keys()
+        let unwanted = sent.policies.keys();
+        let (delete, ask): (Vec<PolicyKey>, Vec<PolicyKey>) = unwanted
             .filter(|key| !self.policies.contains_key(*key))
             .cloned()
-            .collect();
-        let all = !sent.all_policies;
-        (all || !apply.is_empty() || !delete.is_empty()).then_some(PolicyDelta {
-            apply,
-            delete,
-            all,
-        })
+            .partition(|key| !self.from_profiles || self.gone.contains(key));
+        let mut ask = ask;
+        ask.retain(|key| !sent.kept.contains(key));
+        let is_empty = apply.is_empty() && delete.is_empty() && ask.is_empty();
+        (!is_empty).then_some(PolicyDelta { apply, delete, ask })
     }
 }
 
@@ -145,13 +149,41 @@ impl Sent {
         self.all_pods = true;
     }
 
-    /// Notes that the daemon has taken a difference; what it refused counts too, until it changes.
-    pub fn sent(&mut self, delta: PolicyDelta) {
-        self.policies.extend(delta.apply);
-        for key in &delta.delete {
+    /// Notes that the daemon has these policies from before.
+    pub fn found(&mut self, policies: impl IntoIterator<Item = PolicyKey>) {
+        self.policies
+            .extend(policies.into_iter().map(|key| (key, None)));
+    }
+
+    /// Notes that the daemon has taken policies; those that it refused count too, until they change.
+    pub fn applied(&mut self, policies: Vec<(PolicyKey, Wanted)>) {
+        for (key, wanted) in policies {
+            self.kept.remove(&key);
+            self.policies.insert(key, Some(wanted));
+        }
+    }
+
+    /// Notes that the daemon has policies no longer.
+    pub fn deleted(&mut self, policies: &[PolicyKey]) {
+        for key in policies {
+            self.kept.remove(key);
             self.policies.remove(key);
         }
-        self.all_policies = true;
+    }
+
+    /// Notes that policies stay for now.
+    pub fn keep(&mut self, policies: impl IntoIterator<Item = PolicyKey>) {
+        self.kept.extend(policies);
+    }
+
+    /// Whether anything stays that is not wanted.
+    pub fn keeps(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// What stays is to be asked about again.
+    pub fn ask_again(&mut self) {
+        self.kept.clear();
     }
 
     /// A pod is asked for: it is told again.
@@ -161,7 +193,8 @@ impl Sent {
 
     /// The generation of a policy that was sent.
     pub fn generation(&self, key: &PolicyKey) -> i64 {
-        self.policies.get(key).map_or(0, |wanted| wanted.generation)
+        let sent = self.policies.get(key).and_then(Option::as_ref);
+        sent.map_or(0, |wanted| wanted.generation)
     }
 }
 
@@ -235,6 +268,7 @@ mod tests {
             pods: BTreeMap::from([("1".into(), owner(Some(web))), ("2".into(), owner(None))]),
             has_policies: true,
             has_pods: true,
+            ..Desired::default()
         }
     }
 
@@ -252,7 +286,7 @@ mod tests {
         assert_eq!((first.pods.len(), first.workloads.len()), (2, 1));
         sent.told(&desired);
         let first = desired.unsent(&sent).unwrap();
-        assert!(first.all && first.apply.len() == 2 && first.delete.is_empty());
+        assert!(first.apply.len() == 2 && first.delete.is_empty() && first.ask.is_empty());
     }
 
     #[test]
@@ -261,7 +295,7 @@ mod tests {
         let mut sent = Sent::default();
         sent.told(&desired);
         let delta = desired.unsent(&sent).unwrap();
-        sent.sent(delta);
+        sent.applied(delta.apply);
         assert!(desired.untold(&sent).is_none() && desired.unsent(&sent).is_none());
 
         desired.policies.remove(&key("a"));
@@ -270,10 +304,11 @@ mod tests {
         let delta = desired.unsent(&sent).unwrap();
         let names: Vec<&str> = delta.apply.iter().map(|(key, _)| &*key.2).collect();
         assert_eq!(
-            (names, &delta.delete[..], delta.all),
-            (vec!["b", "c"], &[key("a")][..], false)
+            (names, &delta.delete[..], &delta.ask[..]),
+            (vec!["b", "c"], &[key("a")][..], &[][..])
         );
-        sent.sent(delta);
+        sent.applied(delta.apply);
+        sent.deleted(&delta.delete);
         assert_eq!(
             (sent.generation(&key("b")), sent.generation(&key("a"))),
             (2, 0)
@@ -290,6 +325,56 @@ mod tests {
         sent.told(&desired);
         sent.ask("1");
         assert_eq!(desired.untold(&sent).unwrap().pods.len(), 1, "told again");
+    }
+
+    #[test]
+    fn a_policy_without_a_profile_stays_until_it_is_known_to_be_gone() {
+        let mut desired = desired();
+        desired.from_profiles = true;
+        let mut sent = Sent::default();
+        sent.told(&desired);
+        // The daemon has policies as an earlier policy-sync took them; the controller has only made one profile.
+        sent.found([key("a"), key("b"), key("old")]);
+        desired.policies.remove(&key("b"));
+        let delta = desired.unsent(&sent).unwrap();
+        assert_eq!(delta.apply, [(key("a"), wanted(1))]);
+        assert_eq!(
+            (&delta.delete[..], delta.ask),
+            (&[][..], vec![key("b"), key("old")])
+        );
+        sent.applied(delta.apply);
+        // One is gone, the other is there or nobody answers.
+        sent.deleted(&[key("old")]);
+        sent.keep([key("b")]);
+        assert!(desired.unsent(&sent).is_none() && sent.keeps());
+        sent.ask_again();
+        assert_eq!(desired.unsent(&sent).unwrap().ask, [key("b")]);
+        sent.keep([key("b")]);
+        // Its profile comes.
+        desired.policies.insert(key("b"), wanted(1));
+        let delta = desired.unsent(&sent).unwrap();
+        assert!(delta.apply.len() == 1 && delta.ask.is_empty());
+        sent.applied(delta.apply);
+        assert!(!sent.keeps());
+        // The profile goes: whether the policy is gone has to be asked, unless the controller has said so.
+        desired.policies.remove(&key("a"));
+        assert_eq!(desired.unsent(&sent).unwrap().ask, [key("a")]);
+        sent.keep([key("a")]);
+        desired.gone.insert(key("a"));
+        assert_eq!(desired.unsent(&sent).unwrap().delete, [key("a")]);
+    }
+
+    #[test]
+    fn policies_as_they_are_written_need_no_question() {
+        let mut sent = Sent::default();
+        let desired = desired();
+        sent.told(&desired);
+        sent.found([key("a"), key("old")]);
+        let delta = desired.unsent(&sent).unwrap();
+        assert_eq!(
+            (delta.apply.len(), &delta.delete[..]),
+            (2, &[key("old")][..])
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 mod desired;
 mod owners;
+mod pod_events;
+mod policies;
 mod push;
 mod report;
 mod watches;
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 
 use desired::{Desired, PolicyKey, Sent};
 use owners::Resolver;
+use policies::Policies;
 
 /// Options of `policy-sync node`.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,6 +62,8 @@ pub struct Shared {
     pub applied: Notify,
     /// Finds the workloads of pods.
     pub resolver: Resolver,
+    /// Looks policies up.
+    pub policies: Policies,
 }
 
 impl Shared {
@@ -92,12 +97,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         node: options.node_name.clone(),
         socket: options.node_socket.clone(),
-        desired: Mutex::default(),
+        desired: Mutex::new(Desired {
+            from_profiles: options.profiles,
+            ..Desired::default()
+        }),
         sent: Mutex::default(),
         refused: Mutex::default(),
         changed: Notify::new(),
         applied: Notify::new(),
         resolver: Resolver::new(client.clone(), &options.opt_in_label)?,
+        policies: Policies::new(client.clone()),
     });
     tracing::info!(
         "node {}: policies go to {}",

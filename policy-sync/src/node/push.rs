@@ -8,13 +8,15 @@ use serde_json::Value;
 use varmor_node_api::api::{self, Outcome};
 use varmor_node_api::{Client, ClientError};
 
-use super::desired::{PolicyDelta, Sent};
+use super::desired::{PolicyDelta, PolicyKey, Sent};
 use super::{Shared, watches};
 
 /// Who brings these policies.
 pub const SOURCE: &str = "policy-sync";
 /// A daemon that is away is tried again after this long.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// Policies that stay without a profile are looked up again after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// A request must stay below the 4 MiB that ttrpc carries.
 const MAX_REQUEST: usize = 2 << 20;
 
@@ -44,7 +46,12 @@ pub async fn run(shared: &Arc<Shared>) {
 
 async fn send_for_ever(client: &Client, shared: &Shared) -> Result<(), ClientError> {
     // The daemon may be another one.
-    *shared.sent() = Sent::default();
+    let found = found(client).await?;
+    {
+        let mut sent = shared.sent();
+        *sent = Sent::default();
+        sent.found(found);
+    }
     loop {
         let desired = shared.desired().clone();
         let untold = desired.untold(&shared.sent());
@@ -58,21 +65,32 @@ async fn send_for_ever(client: &Client, shared: &Shared) -> Result<(), ClientErr
             shared.applied.notify_one();
             continue;
         }
-        shared.changed.notified().await;
+        let keeps = shared.sent().keeps();
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            () = tokio::time::sleep(ASK_AGAIN), if keeps => shared.sent().ask_again(),
+        }
     }
 }
 
+/// The policies that an earlier policy-sync, or an earlier connection, has brought.
+async fn found(client: &Client) -> Result<Vec<PolicyKey>, ClientError> {
+    let listed = client.list(api::ListRequest::new()).await?;
+    let ours = listed
+        .policies
+        .into_iter()
+        .filter(|policy| policy.source == SOURCE);
+    Ok(ours
+        .map(|policy| {
+            let reference = policy.policy.unwrap_or_default();
+            (reference.kind, reference.namespace, reference.name)
+        })
+        .collect())
+}
+
 async fn send(client: &Client, shared: &Shared, delta: PolicyDelta) -> Result<(), ClientError> {
-    if !delta.delete.is_empty() {
-        let mut request = api::DeleteRequest::new();
-        SOURCE.clone_into(&mut request.source);
-        let policies = delta.delete.iter();
-        request.policies = policies
-            .map(|(kind, namespace, name)| api::PolicyRef::of(kind, namespace, name))
-            .collect();
-        note(shared, client.delete(request).await?.results);
-    }
-    if !delta.apply.is_empty() || delta.all {
+    delete(client, shared, &delta.delete).await?;
+    if !delta.apply.is_empty() {
         let objects: Vec<&Value> = delta
             .apply
             .iter()
@@ -84,36 +102,42 @@ async fn send(client: &Client, shared: &Shared, delta: PolicyDelta) -> Result<()
             request.objects = batch;
             note(shared, client.apply(request).await?.results);
         }
-        if delta.all {
-            delete_others(client, shared, &delta).await?;
-        }
+        shared.sent().applied(delta.apply);
     }
-    shared.sent().sent(delta);
+    if !delta.ask.is_empty() {
+        let gone = shared.policies.gone(&delta.ask).await;
+        let kept: Vec<PolicyKey> = delta
+            .ask
+            .into_iter()
+            .filter(|key| !gone.contains(key))
+            .collect();
+        for (kind, namespace, name) in &kept {
+            tracing::info!(
+                "{kind} {namespace}/{name} has no profile, and stays in force as it was"
+            );
+        }
+        shared.sent().keep(kept);
+        delete(client, shared, &gone).await?;
+    }
     Ok(())
 }
 
-/// Takes away what an earlier policy-sync brought and that is not there any more. Not with `replace_all`, which does
-/// nothing where one object is refused.
-async fn delete_others(
-    client: &Client,
-    shared: &Shared,
-    delta: &PolicyDelta,
-) -> Result<(), ClientError> {
-    let listed = client.list(api::ListRequest::new()).await?;
+async fn delete(client: &Client, shared: &Shared, keys: &[PolicyKey]) -> Result<(), ClientError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
     let mut request = api::DeleteRequest::new();
     SOURCE.clone_into(&mut request.source);
-    for policy in listed.policies {
-        let reference = policy.policy.unwrap_or_default();
-        let key = (
-            reference.kind.clone(),
-            reference.namespace.clone(),
-            reference.name.clone(),
-        );
-        if policy.source == SOURCE && !delta.apply.iter().any(|(one, _)| *one == key) {
-            request.policies.push(reference);
-        }
-    }
+    request.policies = keys
+        .iter()
+        .map(|(kind, namespace, name)| api::PolicyRef::of(kind, namespace, name))
+        .collect();
     note(shared, client.delete(request).await?.results);
+    shared.sent().deleted(keys);
+    let mut desired = shared.desired();
+    for key in keys {
+        desired.gone.remove(key);
+    }
     Ok(())
 }
 

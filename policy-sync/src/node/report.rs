@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What became of the policies on this node, as one object that only this node writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,19 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use varmor_node_api::api;
+use varmor_policy::owner::WorkloadName;
 use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
+use super::pod_events::PodEvents;
 use super::push::SOURCE;
 use crate::kinds;
 
 /// Field manager of the reports.
 const MANAGER: &str = "policy-sync-node";
+/// Most workloads that a report names for a policy: those that wait to be restarted.
+const MAX_WAITING: usize = 100;
 /// Containers come and go without anybody telling: what the daemon has is looked at this often ...
 const PERIOD: Duration = Duration::from_secs(10);
 /// ... and this long after a change of the policies, until it has settled.
@@ -30,17 +34,20 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Reports for ever, whenever there is something new to say.
 pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
+    let mut events = PodEvents::new(client.clone(), &shared.node);
     let mut owner = None;
     let mut written = Value::Null;
     let mut pause = SOON;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;
         pause = PERIOD;
-        let Ok((report, settled)) = look(shared).await else {
+        let Ok((report, settled, list)) = look(shared).await else {
             pause = RETRY;
             continue;
         };
-        if !settled {
+        if settled {
+            events.tell(&list).await;
+        } else {
             pause = SOON;
         }
         if report == written {
@@ -76,15 +83,20 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     }
 }
 
-/// The report, and whether the daemon has dealt with everything.
-async fn look(shared: &Shared) -> Result<(Value, bool), varmor_node_api::ClientError> {
+/// The report, whether the daemon has dealt with everything, and what it said.
+async fn look(
+    shared: &Shared,
+) -> Result<(Value, bool, api::ListResponse), varmor_node_api::ClientError> {
     let client = varmor_node_api::Client::connect(&shared.socket).await?;
     let status = client.status(api::StatusRequest::new()).await?;
     let list = client.list(api::ListRequest::new()).await?;
     let refused = shared.refused().clone();
     let generation = |key: &PolicyKey| shared.sent().generation(key);
+    let desired = shared.desired();
+    let workload = |uid: &str| desired.pods.get(uid).and_then(|pod| pod.workload.clone());
     let settled = status.settled && list.policies.iter().all(|policy| !is_loading(policy));
-    Ok((report(&status, &list, &refused, generation), settled))
+    let report = report(&status, &list, &refused, generation, workload);
+    Ok((report, settled, list))
 }
 
 fn is_loading(policy: &api::PolicyStatus) -> bool {
@@ -94,11 +106,17 @@ fn is_loading(policy: &api::PolicyStatus) -> bool {
         .any(|one| one.reason == "is being loaded")
 }
 
+/// Whether a shortfall ends when the container is created anew.
+pub fn waits_for_restart(shortfall: &str) -> bool {
+    shortfall.contains("created anew")
+}
+
 fn report(
     status: &api::StatusResponse,
     list: &api::ListResponse,
     refused: &BTreeMap<PolicyKey, String>,
     generation: impl Fn(&PolicyKey) -> i64,
+    workload: impl Fn(&str) -> Option<WorkloadName>,
 ) -> Value {
     let mut policies: BTreeMap<PolicyKey, Value> = BTreeMap::new();
     for policy in list
@@ -112,7 +130,7 @@ fn report(
             policy.policy.name.clone(),
         );
         let generation = generation(&key);
-        policies.insert(key, one(policy, generation));
+        policies.insert(key, one(policy, generation, &workload));
     }
     for (key, message) in refused {
         let generation = generation(key);
@@ -148,7 +166,11 @@ fn report(
     })
 }
 
-fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
+fn one(
+    policy: &api::PolicyStatus,
+    generation: i64,
+    workload: impl Fn(&str) -> Option<WorkloadName>,
+) -> Value {
     let live = || {
         policy
             .containers
@@ -158,7 +180,7 @@ fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
     let held = live().filter(|one| one.shortfalls.is_empty()).count();
     let waits = |one: &&api::ContainerStatus| {
         let mut shortfalls = one.shortfalls.iter();
-        shortfalls.any(|shortfall| shortfall.contains("created anew"))
+        shortfalls.any(|shortfall| waits_for_restart(shortfall))
     };
     let state = if policy.enforcers.iter().all(|one| one.in_force) {
         "InForce"
@@ -174,7 +196,17 @@ fn one(policy: &api::PolicyStatus, generation: i64) -> Value {
         .map(|one| format!("{}: {}", one.enforcer, one.reason))
         .chain(policy.errors.iter().cloned())
         .collect();
+    let waiting: BTreeSet<WorkloadName> = live()
+        .filter(waits)
+        .filter_map(|one| workload(&one.pod_uid))
+        .take(MAX_WAITING)
+        .collect();
+    let waiting: Vec<Value> = waiting
+        .into_iter()
+        .map(|one| json!({"kind": one.kind, "namespace": one.namespace, "name": one.name}))
+        .collect();
     json!({
+        "waiting": waiting,
         "generation": generation,
         "state": state,
         "message": message.join("; "),
@@ -207,6 +239,7 @@ mod tests {
         ] {
             let mut container = api::ContainerStatus::new();
             container.state = state.into();
+            container.pod_uid = "u".into();
             if !shortfall.is_empty() {
                 container.shortfalls.push(shortfall.into());
             }
@@ -224,14 +257,21 @@ mod tests {
             ("VarmorPolicy".into(), "demo".into(), "f".into()),
             "it is in a file".to_owned(),
         )]);
-        let report = report(&api::StatusResponse::new(), &list, &refused, |_| 4);
+        let report = report(
+            &api::StatusResponse::new(),
+            &list,
+            &refused,
+            |_| 4,
+            |uid| (uid == "u").then(|| WorkloadName::new("Deployment", "demo", "web")),
+        );
+        let web = json!([{"kind": "Deployment", "namespace": "demo", "name": "web"}]);
         assert_eq!(
             report["policies"],
             json!([
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "a", "generation": 4, "state": "InForce",
-                 "message": "", "selected": 2, "held": 1, "pendingRestart": 1},
+                 "message": "", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "b", "generation": 4, "state": "Failed",
-                 "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1},
+                 "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "f", "generation": 4, "state": "Failed",
                  "message": "it is in a file", "selected": 0, "held": 0, "pendingRestart": 0},
             ])

@@ -212,12 +212,18 @@ async fn follow_policies(client: &Client, shared: &Arc<Shared>, resources: Vec<A
                     continue;
                 };
                 relist.saw(&key);
+                // A profile that is being deleted holds until its controller says that the policy is gone.
+                let is_gone = if kind == kinds::KIND_PROFILE {
+                    kinds::policy_is_gone(&object.metadata)
+                } else {
+                    object.metadata.deletion_timestamp.is_some()
+                };
                 shared.change(|desired| {
-                    // A profile that is being deleted holds until its finalizer is gone, with its policy.
-                    let is_going = object.metadata.deletion_timestamp.is_some();
-                    if is_going && kind != kinds::KIND_PROFILE {
+                    if is_gone {
                         desired.policies.remove(&key);
+                        desired.gone.insert(key);
                     } else {
+                        desired.gone.remove(&key);
                         desired.policies.insert(key, wanted);
                     }
                 });
@@ -237,6 +243,8 @@ async fn follow_policies(client: &Client, shared: &Arc<Shared>, resources: Vec<A
                     for gone in relist.end(known) {
                         desired.policies.remove(&gone);
                     }
+                    // What was said of them was long ago.
+                    desired.gone.clear();
                     desired.has_policies = all;
                 });
             }

@@ -36,12 +36,18 @@ fn carry_out(world: &mut World, actions: Vec<Action>) -> Vec<String> {
                     .profiles
                     .insert(profile, serde_json::from_value(object).unwrap());
             }
+            Action::Mark { profile, policy } => {
+                let profile = world.profiles.get_mut(&profile).unwrap();
+                profile.metadata.annotations =
+                    Some(BTreeMap::from([(kinds::POLICY_GONE.into(), policy)]));
+            }
             Action::Delete(profile) => {
                 let time = json!("2026-01-31T09:00:00Z");
                 let profile = world.profiles.get_mut(&profile).unwrap();
                 profile.metadata.deletion_timestamp = serde_json::from_value(time).unwrap();
             }
             Action::Release(profile) => drop(world.profiles.remove(&profile)),
+            Action::Restart(_) => {}
             Action::PolicyStatus { policy, status, .. } => {
                 world.policies.get_mut(&policy).unwrap().data["status"] = status;
             }
@@ -91,11 +97,46 @@ fn a_policy_becomes_a_profile_and_both_go() {
         planner.plan(&world, true)
     );
     world.policies.clear();
-    for expected in ["delete demo/varmor-demo-p", "release demo/varmor-demo-p"] {
+    for expected in ["mark", "delete", "release"] {
         let actions = planner.plan(&world, true);
+        let expected = format!("{expected} demo/varmor-demo-p");
         assert_eq!(carry_out(&mut world, actions), [expected]);
     }
     assert!(world.profiles.is_empty());
+}
+
+#[test]
+fn only_a_profile_without_its_policy_is_marked() {
+    let (mut world, mut planner) = (World::default(), planner());
+    world
+        .policies
+        .insert(key("p"), policy("p", 1, "web", PLAIN));
+    let actions = planner.plan(&world, false);
+    carry_out(&mut world, actions);
+    // Somebody deletes the profile: it is made anew, and nodes keep what they have.
+    let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
+    carry_out(&mut world, vec![Action::Delete(name.clone())]);
+    for expected in ["release", "profile"] {
+        let actions = planner.plan(&world, false);
+        let expected = format!("{expected} demo/varmor-demo-p");
+        assert_eq!(carry_out(&mut world, actions), [expected]);
+    }
+    // A mark for the policy that was there before does not count for the next one of its name.
+    world.policies.clear();
+    let actions = planner.plan(&world, false);
+    carry_out(&mut world, actions);
+    assert!(kinds::policy_is_gone(&world.profiles[&name].metadata));
+    let mut anew = policy("p", 1, "web", PLAIN);
+    anew.metadata.uid = Some("another".into());
+    world.policies.insert(key("p"), anew);
+    let actions = planner.plan(&world, false);
+    let [Action::Apply { object, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let mut metadata = world.profiles[&name].metadata.clone();
+    metadata.owner_references =
+        serde_json::from_value(object["metadata"]["ownerReferences"].clone()).unwrap();
+    assert!(!kinds::policy_is_gone(&metadata));
 }
 
 #[test]
