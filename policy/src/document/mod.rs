@@ -41,7 +41,7 @@ pub fn check<T>(
         }
     }
     if !found.is_empty() {
-        let positions = positions(yaml);
+        let positions = Positions::of(yaml);
         errors.extend(found.into_iter().map(|error| positions.locate(error)));
     }
     if errors.is_empty() {
@@ -78,7 +78,7 @@ fn read(yaml: &str) -> Result<(Vec<PolicyObject>, Vec<DocumentError>), Vec<Docum
     }
     unlocated.extend(duplicates(&objects));
     if !unlocated.is_empty() {
-        let positions = positions(yaml);
+        let positions = Positions::of(yaml);
         errors.extend(
             unlocated
                 .into_iter()
@@ -86,12 +86,6 @@ fn read(yaml: &str) -> Result<(Vec<PolicyObject>, Vec<DocumentError>), Vec<Docum
         );
     }
     Ok((objects, errors))
-}
-
-/// The places in a file. The reader of places panics where a block of text ends with the file and without a line break; one
-/// more changes no place.
-fn positions(yaml: &str) -> Positions {
-    Positions::of(&format!("{yaml}\n"))
 }
 
 /// A document of another kind, or of another version of the API.
