@@ -8,8 +8,9 @@ use super::glob::Glob;
 use super::rule::{FileRule, Rule, path_of};
 use std::collections::BTreeSet;
 
-/// Behind a name it makes a pattern of it that matches nothing more: there is nothing below a file that is executed.
-const NOTHING_MORE: &str = "{,/[0-9]}";
+/// Behind a name it makes a pattern of it that matches nothing more: there is nothing below a file that is executed. A star it
+/// must be: to apparmor_parser 4.1 a set of characters is as exact as a name (to 3.0 it is not).
+const NOTHING_MORE: &str = "{,/*}";
 
 /// The ways into children that are reported.
 #[derive(Default)]
