@@ -48,7 +48,7 @@ pub(super) fn accepted(text: &str) -> Vec<String> {
     names.lines().map(str::to_owned).collect()
 }
 
-fn policy(mode: &str, enhance: &str) -> Result<String, Vec<String>> {
+pub(super) fn policy(mode: &str, enhance: &str) -> Result<String, Vec<String>> {
     let yaml = format!(
         "apiVersion: crd.varmor.org/v1beta1\nkind: VarmorPolicy\nmetadata: {{name: p1, namespace: demo}}\nspec:\n  \
          target: {{kind: Pod, selector: {{}}}}\n  policy:\n    enforcer: AppArmor\n    mode: {mode}\n    \
@@ -306,66 +306,6 @@ fn rules_that_only_bpf_can_hold_make_no_child() {
     );
 }
 
-#[test]
-fn what_a_policy_says_of_executing_gives_way_to_rules_of_the_executables_own() {
-    let of_sh = "{rules: 'deny /x r,', targets: [/bin/sh, /bin/ash]}";
-    let plain = ["/bin/sh cx -> child_0,", "/bin/ash cx -> child_0,"];
-    for (rule, kept, reported) in [
-        ("/bin/sh rix,", "/bin/sh{,/[0-9]} rix,", &[][..]),
-        (
-            "audit ix /bin/{sh,ls},",
-            "audit ix /bin/{sh,ls}{,/[0-9]},",
-            &["audit /bin/sh cx -> child_0,"],
-        ),
-        (
-            "audit owner file \"/bin/sh\" rix,",
-            "audit owner file \"/bin/sh{,/[0-9]}\" rix,",
-            &["audit owner /bin/sh cx -> child_0,"],
-        ),
-        (
-            "audit /*/a* ix,",
-            "audit /*/a*{,/[0-9]} ix,",
-            &["audit /bin/ash cx -> child_0,"],
-        ),
-        (
-            "audit file,",
-            "audit file,",
-            &[
-                "audit /bin/sh cx -> child_0,",
-                "audit /bin/ash cx -> child_0,",
-            ],
-        ),
-        ("audit /bin/ls ix,", "audit /bin/ls ix,", &[]),
-        ("audit /bin/sh r,", "audit /bin/sh r,", &[]),
-        ("deny /bin/sh x,", "deny /bin/sh x,", &[]),
-    ] {
-        let alone = policy(
-            "EnhanceProtect",
-            &format!("{{privileged: true, appArmorRawRules: [{{rules: '{rule}'}}, {of_sh}]}}"),
-        );
-        let alone = alone.expect("compiles");
-        let (parent, _) = alone.split_once("\n  profile ").expect("a child");
-        for line in [&[kept], &plain[..], reported].concat() {
-            assert!(has_line(parent, line), "{line}\n{parent}");
-        }
-        let ways = parent.matches(" cx -> ").count();
-        assert_eq!(ways, plain.len() + reported.len(), "{rule}\n{parent}");
-        assert_eq!(accepted(&alone).len(), 2, "{alone}");
-        let beside = union(&[
-            &format!("{{appArmorRawRules: [{{rules: '{rule}'}}]}}"),
-            &format!("{{appArmorRawRules: [{of_sh}]}}"),
-        ]);
-        assert_eq!(accepted(&beside).len(), 2, "{beside}");
-    }
-    // A built-in rule that says how to execute where violations are let through.
-    let observed = policy(
-        "EnhanceProtect",
-        "{auditViolations: true, allowViolations: true, attackProtectionRules: [{rules: [disable-busybox]}, \
-         {rules: [disable-write-etc], targets: [/bin/busybox]}]}",
-    );
-    assert_eq!(accepted(&observed.expect("compiles")).len(), 2);
-}
-
 /// The profile of policies that hold together, named `a`, `b` and so on.
 pub(super) fn union(policies: &[&str]) -> String {
     let objects: Vec<_> = policies
@@ -385,7 +325,7 @@ pub(super) fn union(policies: &[&str]) -> String {
     plan.expect("compiles").apparmor.expect("chosen")
 }
 
-fn has_line(text: &str, line: &str) -> bool {
+pub(super) fn has_line(text: &str, line: &str) -> bool {
     text.lines().any(|other| other.trim() == line)
 }
 
