@@ -31,7 +31,8 @@ pub fn read(value: Value) -> Result<(Box<dyn Kind>, String)> {
     let exec: Exec = super::fields(value)?;
     let container = exec.container.as_ref();
     let place = container.map_or(exec.r#in.clone(), |name| format!("{}/{name}", exec.r#in));
-    let said = format!("{:?} in {place}: {}", exec.expect, exec.run).to_lowercase();
+    let verdict = format!("{:?}", exec.expect).to_lowercase();
+    let said = format!("{verdict} in {place}: {}", exec.run);
     Ok((Box::new(exec), said))
 }
 
