@@ -125,6 +125,7 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 sinc
 	u64 dentry = *(volatile u64 *)&s->dentry;
 	int found = walk(slot, dentry, *(volatile u64 *)&s->mount);
 	u64 verdict = found == PATH_OK ? match_all(s, p, slot, question) : 0;
+	bool has_other_name = found == PATH_OK && is_bind_of_root(s);
 	if (disturbed(since))
 		return DISTURBED;
 	if (found == PATH_NOWHERE)
@@ -132,7 +133,7 @@ __noinline int judge(u64 container, u64 domain, u32 slot, u32 question, u64 sinc
 	if (found == PATH_UNKNOWN)
 		return refuse_unknown(slot, container, p, wanted);
 	int result = conclude(slot, container, p, verdict, wanted, op);
-	if (result || !is_bind_of_root(s))
+	if (result || !has_other_name)
 		return result;
 	if (walk_in_super(slot, dentry) != PATH_OK)
 		return refuse_unknown(slot, container, p, wanted);

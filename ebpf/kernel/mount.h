@@ -101,6 +101,8 @@ __noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64
 	bool deny = false, audit = false;
 	if (p->mount.class != AUTOMATON_NONE) {
 		u64 set = match_text(p->mount.key, p->mount.class, slot, length);
+		/* Words that only the kernel can resolve may mean any path that rules name. */
+		bool any_source = request & IN_WORDS && !is_plain_path(slot, SOURCE_AT, length);
 		if (disturbed(since))
 			return DISTURBED;
 		if (set == NO_VERDICT)
@@ -110,8 +112,7 @@ __noinline int judge_mount(u64 container, u64 domain, u32 slot, u64 request, u64
 		if (set >= MOUNT_SETS)
 			return -EACCES;
 		apply(&p->mounts[set], flags, &deny, &audit);
-		/* Words that only the kernel can resolve may mean any path that rules name. */
-		if (request & IN_WORDS && !is_plain_path(slot, SOURCE_AT, length))
+		if (any_source)
 			apply(&p->any_source, flags, &deny, &audit);
 	}
 	u8 action = action_of(p, deny, audit);
