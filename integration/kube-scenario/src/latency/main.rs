@@ -143,14 +143,16 @@ fn kernel(bed: &Bed, times: &Times) -> Result<Guard> {
 /// policy-sync node on this machine, with a daemon that only notes.
 fn native_node(bed: &Bed, times: &Times, directory: &std::path::Path) -> Result<Guard> {
     let socket = directory.join("node.sock");
-    let listener = varmor_node_api::NodeSocket::bind(&socket)?;
     let stub = Arc::new(Stub(times.clone()));
-    std::thread::spawn(move || -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listener = {
+        let _in_it = runtime.enter();
+        varmor_node_api::NodeSocket::bind(&socket)?
+    };
+    std::thread::spawn(move || {
         runtime.block_on(listener.serve(stub, std::future::pending()));
-        Ok(())
     });
     let kubeconfig = directory.join("kubeconfig");
     std::fs::write(
