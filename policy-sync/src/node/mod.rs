@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use anyhow::Context;
 use kube::Client;
 use tokio::sync::Notify;
+use varmor_policy::matching::OPT_IN_LABEL;
 
 use desired::{Desired, PolicyKey, Sent};
 use owners::Resolver;
@@ -38,7 +39,7 @@ pub struct Options {
     #[arg(
         long,
         env = "VARMOR_OPT_IN_LABEL",
-        default_value = "sandbox.varmor.org/enable=true"
+        default_value = OPT_IN_LABEL
     )]
     pub opt_in_label: String,
     /// Enforce ArmorProfiles, which `policy-sync controller` makes; without, policies as they are written, so that no
