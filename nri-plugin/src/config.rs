@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use varmor_node_api::DEFAULT_SOCKET;
 use varmor_policy::matching::OPT_IN_LABEL;
 
 /// A CreateContainer answer must be with containerd well before its 2 s (`plugin_request_timeout`): past that the
@@ -97,11 +98,7 @@ pub struct Config {
     #[arg(long, env = "VARMOR_BPF_PIN_DIR", default_value = "/sys/fs/bpf/varmor")]
     pub bpf_pin_dir: PathBuf,
     /// Socket of the node API
-    #[arg(
-        long,
-        env = "VARMOR_NODE_SOCKET",
-        default_value = "/run/varmor-nri/node.sock"
-    )]
+    #[arg(long, env = "VARMOR_NODE_SOCKET", default_value = DEFAULT_SOCKET)]
     pub node_socket: PathBuf,
     /// The AppArmor compiler
     #[arg(

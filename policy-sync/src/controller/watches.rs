@@ -70,11 +70,8 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             "Service",
             Api::<v1::Service>::all(client.clone()),
             |world, name, object| {
-                let new = service(object);
-                if world.addresses.services.get(&name) != Some(&new) {
-                    world.addresses.services.insert(name, new);
-                    world.addresses_version += 1;
-                }
+                let changed = put(&mut world.addresses.services, name, service(object));
+                world.addresses_version += u64::from(changed);
             },
             |world, name| {
                 world.addresses.services.remove(name);
@@ -87,11 +84,8 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             "EndpointSlice",
             dynamic(slices),
             |world, name, object| {
-                let new = slice(object);
-                if world.addresses.slices.get(&name) != Some(&new) {
-                    world.addresses.slices.insert(name, new);
-                    world.addresses_version += 1;
-                }
+                let changed = put(&mut world.addresses.slices, name, slice(object));
+                world.addresses_version += u64::from(changed);
             },
             |world, name| {
                 world.addresses.slices.remove(name);
@@ -104,11 +98,8 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             "Pod",
             Api::<v1::Pod>::all(client.clone()),
             |world, name, object| {
-                let new = pod(object);
-                if world.addresses.pods.get(&name) != Some(&new) {
-                    world.addresses.pods.insert(name, new);
-                    world.addresses_version += 1;
-                }
+                let changed = put(&mut world.addresses.pods, name, pod(object));
+                world.addresses_version += u64::from(changed);
             },
             |world, name| {
                 world.addresses.pods.remove(name);
@@ -117,6 +108,15 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             |world| world.addresses.pods.keys().cloned().collect(),
         ),
     );
+}
+
+/// Whether the value was another, or none.
+fn put<T: PartialEq>(map: &mut BTreeMap<Name, T>, name: Name, new: T) -> bool {
+    let changed = map.get(&name) != Some(&new);
+    if changed {
+        map.insert(name, new);
+    }
+    changed
 }
 
 async fn follow_policies(shared: &Shared, api: Api<DynamicObject>, kind: &str) {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use anyhow::Context;
 use kube::Client;
 use tokio::sync::Notify;
+use varmor_node_api::DEFAULT_SOCKET;
 use varmor_policy::matching::OPT_IN_LABEL;
 
 use desired::{Desired, PolicyKey, Sent};
@@ -29,11 +30,7 @@ pub struct Options {
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
     /// Socket of the node daemon
-    #[arg(
-        long,
-        env = "VARMOR_NODE_SOCKET",
-        default_value = "/run/varmor-nri/node.sock"
-    )]
+    #[arg(long, env = "VARMOR_NODE_SOCKET", default_value = DEFAULT_SOCKET)]
     pub node_socket: PathBuf,
     /// Label (key=value) that a workload or pod must carry to be protected; empty: all are. As the daemon has it
     #[arg(

@@ -228,35 +228,42 @@ fn measure_in(bed: &Bed, changes: u32) -> Result<()> {
         // Not in step with anything that is periodic.
         std::thread::sleep(Duration::from_millis(u64::from(change * 37 % 190)));
     }
-    let between = |from, to| times.between(from, to, changes);
     println!(
         "{:<72} {:>4} {:>8} {:>8} {:>8}",
         "milliseconds", "n", "p50", "p99", "max"
     );
-    for line in [
-        times::line("kubectl apply, the whole command", applies),
-        times::line(
+    println!(
+        "{}",
+        times::line("kubectl apply, the whole command", applies)
+    );
+    for (what, from, to) in [
+        (
             "event of the policy -> event of its profile (controller)",
-            between(Place::Policy, Place::Profile),
+            Place::Policy,
+            Place::Profile,
         ),
-        times::line(
+        (
             "event of the profile -> daemon is sent it (policy-sync node)",
-            between(Place::Profile, Place::Daemon),
+            Place::Profile,
+            Place::Daemon,
         ),
-        times::line(
+        (
             "together: event of the policy -> daemon, outside the emulator",
-            between(Place::Policy, Place::Daemon),
+            Place::Policy,
+            Place::Daemon,
         ),
-        times::line(
+        (
             "event of the profile -> kernel of the emulated node",
-            between(Place::Profile, Place::Kernel),
+            Place::Profile,
+            Place::Kernel,
         ),
-        times::line(
+        (
             "together: event of the policy -> kernel of the emulated node",
-            between(Place::Policy, Place::Kernel),
+            Place::Policy,
+            Place::Kernel,
         ),
     ] {
-        println!("{line}");
+        println!("{}", times::line(what, times.between(from, to, changes)));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use varmor_node_api::api;
+use varmor_node_api::{DEFAULT_SOCKET, api};
 
 use crate::format::Signal;
 
@@ -17,7 +17,6 @@ pub const POLICIES: &str = "/etc/varmor-nri/policies.d";
 pub const VIOLATIONS: &str = "/var/log/varmor/violations.log";
 /// containerd's socket.
 pub const CONTAINERD: &str = "/run/containerd/containerd.sock";
-const NODE_SOCKET: &str = "/run/varmor-nri/node.sock";
 const HOOK: &str = "/opt/varmor/bin/varmor-oci-hook";
 const BASE_SPEC: &str = "/etc/containerd/base-spec.json";
 
@@ -257,7 +256,7 @@ impl Daemon {
 }
 
 async fn status() -> Result<api::StatusResponse> {
-    let client = varmor_node_api::Client::connect(NODE_SOCKET).await?;
+    let client = varmor_node_api::Client::connect(DEFAULT_SOCKET).await?;
     Ok(client.status(api::StatusRequest::default()).await?)
 }
 

@@ -142,23 +142,7 @@ async fn failure_policy_ignore_starts_with_what_there_is() {
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_is_being_loaded_is_waited_for_but_not_for_ever() {
     let fixture = Fixture::new(FailurePolicy::Fail);
-    let content = store::read(
-        &store::tests::text(&[("p", "BPF")]),
-        &store::tests::compiler,
-    )
-    .unwrap();
-    let accepted = Accepted {
-        digest: "d".into(),
-        content: Arc::new(content),
-    };
-    let file = File {
-        seen: None,
-        accepted: Some(accepted),
-        error: None,
-    };
-    fixture
-        .node
-        .files_changed(BTreeMap::from([("p.yaml".to_owned(), file)]), None);
+    fixture.folder(&[("p", "BPF")]);
     let began = tokio::time::Instant::now();
     let refusal = fixture
         .node

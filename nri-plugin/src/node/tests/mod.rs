@@ -261,24 +261,27 @@ impl Fixture {
 
     /// Puts these policies into the folder.
     fn folder(&self, policies: &[(&str, &str)]) {
-        let mut files = BTreeMap::new();
-        if !policies.is_empty() {
-            let content =
-                store::read(&store::tests::text(policies), &store::tests::compiler).unwrap();
-            let accepted = Accepted {
-                digest: "d".into(),
-                content: Arc::new(content),
-            };
-            files.insert(
-                "p.yaml".to_owned(),
-                File {
-                    seen: None,
-                    accepted: Some(accepted),
-                    error: None,
-                },
-            );
+        if policies.is_empty() {
+            self.node.files_changed(BTreeMap::new(), None);
+        } else {
+            self.file(&store::tests::text(policies));
         }
-        self.node.files_changed(files, None);
+    }
+
+    /// Puts a file with this text, and no other, into the folder.
+    fn file(&self, text: &str) {
+        let content = store::read(text, &store::tests::compiler).unwrap();
+        let accepted = Accepted {
+            digest: "d".into(),
+            content: Arc::new(content),
+        };
+        let file = File {
+            seen: None,
+            accepted: Some(accepted),
+            error: None,
+        };
+        self.node
+            .files_changed(BTreeMap::from([("p.yaml".to_owned(), file)]), None);
     }
 
     fn new_container(&self, id: &str) -> New {

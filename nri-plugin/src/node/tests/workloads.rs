@@ -12,18 +12,7 @@ async fn fixture(failure_policy: FailurePolicy) -> Fixture {
     let fixture = Fixture::new(failure_policy);
     let text = store::tests::text(&[("p", "BPF")])
         .replace("kind: Pod, selector: {}", "kind: Deployment, name: web");
-    let content = store::read(&text, &store::tests::compiler).unwrap();
-    let accepted = Accepted {
-        digest: "d".into(),
-        content: Arc::new(content),
-    };
-    let file = File {
-        seen: None,
-        accepted: Some(accepted),
-        error: None,
-    };
-    let files = BTreeMap::from([("p.yaml".to_owned(), file)]);
-    fixture.node.files_changed(files, None);
+    fixture.file(&text);
     fixture.node.reconcile().await;
     fixture
 }
