@@ -73,6 +73,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     write(path, bytes, mode, Durability::Volatile)
 }
 
+/// [`write_atomically`], and on disk when this returns, the name included: a power cut leaves the old file or the new one.
+pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(path, bytes, mode, Durability::Durable)
+}
+
 fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
     let temporary = temporary_name(path)?;
     let result = (|| {

@@ -18,7 +18,7 @@ mod seccomp;
 mod store;
 
 pub use error::StateError;
-pub use files::write_atomically;
+pub use files::{write_atomically, write_durably};
 pub use id::{BadId, ContainerId, ProfileName};
 pub use record::{
     BpfDemand, CompositionRecord, Marker, ProfileRecord, SandboxRecord, SeccompRecord,

@@ -46,11 +46,11 @@ impl Applied {
     pub fn load(&self, compiler: &Compiler) -> io::Result<BTreeMap<PolicyRef, Brought>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            entries => entries?,
+            entries => entries.map_err(|error| self.unlisted(error))?,
         };
         let mut policies = BTreeMap::new();
         for entry in entries {
-            let path = entry?.path();
+            let path = entry.map_err(|error| self.unlisted(error))?.path();
             let read = fs::read(&path)
                 .map_err(|error| error.to_string())
                 .and_then(|text| {
@@ -68,6 +68,14 @@ impl Applied {
         Ok(policies)
     }
 
+    fn unlisted(&self, error: io::Error) -> io::Error {
+        let folder = self.folder.display();
+        io::Error::new(
+            error.kind(),
+            format!("listing the policies in {folder}: {error}"),
+        )
+    }
+
     /// Keeps an object.
     ///
     /// # Errors
@@ -79,9 +87,7 @@ impl Applied {
             source: brought.source.clone(),
             object: (*brought.policy.object).clone(),
         };
-        varmor_node_state::write_atomically(&path, &serde_json::to_vec(&kept)?, 0o600)?;
-        // It must hold after a power cut.
-        fs::File::open(&path)?.sync_all()
+        varmor_node_state::write_durably(&path, &serde_json::to_vec(&kept)?, 0o600)
     }
 
     /// Forgets an object, if it is there.
@@ -108,6 +114,18 @@ impl Applied {
 mod tests {
     use super::*;
     use crate::store::tests::{compiler, text};
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("applied");
+        fs::write(&file, "").unwrap();
+        let error = Applied::new(file.clone()).load(&compiler).unwrap_err();
+        assert!(
+            error.to_string().contains(&file.display().to_string()),
+            "{error}"
+        );
+    }
 
     #[test]
     fn what_was_applied_is_there_after_a_restart() {

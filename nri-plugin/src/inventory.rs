@@ -47,7 +47,7 @@ impl Inventory {
     /// # Errors
     /// The next daemon may not know it.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        varmor_node_state::write_atomically(path, &serde_json::to_vec(self)?, 0o600)
+        varmor_node_state::write_durably(path, &serde_json::to_vec(self)?, 0o600)
     }
 
     /// Takes what was told; `running` are the pods that the runtime still has.
