@@ -56,13 +56,13 @@ kernels: deps ## fetches the kernels and builds the disk images of the test VM, 
 scenario: build ## runs scenarios in the test VM: FILE= a file or folder, KERNEL=, CONTAINERD=
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) $(FILE)
 
-scenarios: build ## runs all scenarios, and those of the demo on every kernel and containerd
+scenarios: build ## runs all scenarios, those of Kubernetes too, and those of the demo on every kernel and containerd
 	@integration/all-scenarios
 
 conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
 	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
-test: lint unit scenarios kube-test ## everything there is
+test: lint unit scenarios ## everything there is
 
 demo: build ## shows a policy taking hold of a running pod, step by step
 	@target/release/demo --kernel $(KERNEL) --containerd $(CONTAINERD)

@@ -108,11 +108,8 @@ pub fn path_rules(likeness: Likeness, kind: Kind, count: usize, path: &Path) -> 
         .collect()
 }
 
-/// A whole VarmorPolicy whose BPF rules refuse `count` paths, as many programs to execute, and as many destinations, none
-/// of which matches what the bench does. With 0 the policy has one rule, about ptrace.
-pub fn policy(likeness: Likeness, count: usize, path: &Path) -> String {
-    let mut yaml = String::from(
-        "apiVersion: crd.varmor.org/v1beta1
+/// A policy with one rule, about ptrace.
+const PTRACE_ONLY: &str = "apiVersion: crd.varmor.org/v1beta1
 kind: VarmorPolicy
 metadata: {name: bench, namespace: bench}
 spec:
@@ -123,8 +120,28 @@ spec:
     enhanceProtect:
       bpfRawRules:
         ptrace: {qualifiers: [deny, audit], permissions: [traceby]}
-",
-    );
+";
+
+/// A whole VarmorPolicy that refuses `count` single addresses (at most 131,072: what 198.18.0.0/15 has), to none of which
+/// the bench connects.
+pub fn destinations(count: usize) -> String {
+    let mut yaml = PTRACE_ONLY.to_owned();
+    yaml += "        network:\n          egress:\n            toDestinations:\n";
+    for n in 0..count {
+        let (high, middle, low) = (18 + n / 65536, n / 256 % 256, n % 256);
+        // write! to a String can't fail.
+        let _ = writeln!(
+            yaml,
+            "            - {{qualifiers: [deny], ip: 198.{high}.{middle}.{low}}}"
+        );
+    }
+    yaml
+}
+
+/// A whole VarmorPolicy whose BPF rules refuse `count` paths, as many programs to execute, and as many destinations, none
+/// of which matches what the bench does. With 0 the policy has one rule, about ptrace.
+pub fn policy(likeness: Likeness, count: usize, path: &Path) -> String {
+    let mut yaml = PTRACE_ONLY.to_owned();
     if count == 0 {
         return yaml;
     }

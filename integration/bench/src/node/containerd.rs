@@ -7,6 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// What a containerd has beside containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    None,
+    /// Plugins can connect to [`Containerd::nri_socket`].
+    Nri,
+    /// Every container has a createRuntime hook that does nothing.
+    EmptyHook,
+}
+
 /// A running containerd; it is killed when this is dropped.
 #[derive(Debug)]
 pub struct Containerd {
@@ -17,15 +28,19 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts containerd out of the directory `binaries`, with everything it keeps below `directory` (on a disk: its
-    /// database waits for that), and imports the images. With `nri` plugins can connect to [`Containerd::nri_socket`].
+    /// database waits for that), and imports the images.
     ///
     /// # Errors
     ///
     /// Fails when containerd does not come up within 30 s, with the end of its log.
-    pub fn start(binaries: &Path, directory: &Path, images: &Path, nri: bool) -> Result<Self> {
+    pub fn start(binaries: &Path, directory: &Path, images: &Path, extra: Extra) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
         let config = directory.join("config.toml");
-        fs::write(&config, configuration(binaries, directory, nri))
+        if extra == Extra::EmptyHook {
+            fs::write(directory.join(BASE_SPEC), specification(binaries)?)
+                .context("writing the base specification")?;
+        }
+        fs::write(&config, configuration(binaries, directory, extra))
             .context("writing containerd's configuration")?;
         let log = File::create(directory.join("log")).context("making containerd's log")?;
         let path = format!(
@@ -115,8 +130,27 @@ impl Drop for Containerd {
     }
 }
 
-fn configuration(binaries: &Path, directory: &Path, nri: bool) -> String {
+/// File of the specification that containers are made from.
+const BASE_SPEC: &str = "base-spec.json";
+
+/// containerd's own specification, with a hook.
+fn specification(binaries: &Path) -> Result<Vec<u8>> {
+    let output = Command::new(binaries.join("ctr"))
+        .args(["oci", "spec"])
+        .output()
+        .context("running ctr")?;
+    let mut specification: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("what `ctr oci spec` prints")?;
+    specification["hooks"] = serde_json::json!({"createRuntime": [{"path": "/bin/true"}]});
+    Ok(serde_json::to_vec(&specification)?)
+}
+
+fn configuration(binaries: &Path, directory: &Path, extra: Extra) -> String {
     let (binaries, directory) = (binaries.display(), directory.display());
+    let base_spec = match extra {
+        Extra::EmptyHook => format!("base_runtime_spec = '{directory}/{BASE_SPEC}'"),
+        Extra::None | Extra::Nri => String::new(),
+    };
     format!(
         "version = 3
 root = '{directory}/root'
@@ -150,10 +184,11 @@ disabled_plugins = [
   default_runtime_name = 'runc'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = 'io.containerd.runc.v2'
+  {base_spec}
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   BinaryName = '{binaries}/runc'
   Root = '{directory}/runc'
 ",
-        disable = !nri,
+        disable = extra != Extra::Nri,
     )
 }

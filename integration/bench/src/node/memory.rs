@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::containerd::Containerd;
+use super::containerd::{Containerd, Extra};
 use super::daemon::Daemon;
 use super::pods::{self, Pod};
 use super::{Programs, is_attached, runtime};
@@ -22,7 +22,7 @@ pub fn measure(programs: &Programs, containers: usize) -> Result<Section> {
         &programs.containerd,
         &at("containerd"),
         &programs.images,
-        true,
+        Extra::Nri,
     )?;
     let daemon = Daemon::start(
         programs,

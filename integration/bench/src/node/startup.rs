@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::containerd::Containerd;
+use super::containerd::{Containerd, Extra};
 use super::daemon::Daemon;
 use super::pods::{self, Pod, Took};
 use super::{Programs, hook, is_attached, runtime};
@@ -14,8 +14,8 @@ use crate::figures::{Figure, Section, Unit, median};
 /// Starts that don't count: they fill containerd's caches.
 const WARM_UP: usize = 3;
 
-/// Starts containers in one containerd with the plugin and in one without, by turns, `count` times. Both keep their
-/// state below `place`.
+/// Starts containers in a containerd without anything, in one whose containers have an empty hook, and in one with the
+/// plugin, by turns, `count` times each. All keep their state below `place`.
 ///
 /// # Errors
 ///
@@ -24,57 +24,60 @@ pub fn measure(programs: &Programs, count: usize, place: &Path) -> Result<Sectio
     let directory = tempfile::tempdir_in(place).context("making a directory")?;
     let at = |name: &str| directory.path().join(name);
     let start =
-        |name, nri| Containerd::start(&programs.containerd, &at(name), &programs.images, nri);
-    let plain = start("without", false)?;
-    let plugged = start("with", true)?;
+        |name, extra| Containerd::start(&programs.containerd, &at(name), &programs.images, extra);
+    let plain = start("without", Extra::None)?;
+    let hooked = start("empty-hook", Extra::EmptyHook)?;
+    let plugged = start("with", Extra::Nri)?;
     let daemon = Daemon::start(programs, &plugged, &at("daemon"), &pods::policy("Seccomp"))?;
     let attached = is_attached();
     pods::prefer_pods();
-    let pairs = runtime()?.block_on(by_turns(&plain, &plugged, count));
+    let turns = runtime()?.block_on(by_turns([&plain, &hooked, &plugged], count));
     pods::remove_control_groups();
-    let pairs = pairs.with_context(|| format!("the daemon says:\n{}", daemon.log()))?;
+    let turns = turns.with_context(|| format!("the daemon says:\n{}", daemon.log()))?;
     drop(daemon);
     let binding = hook::binding_cost(programs)?;
-    Ok(section(&pairs, place, attached, binding))
+    Ok(section(&turns, place, attached, binding))
 }
 
-/// One start without plugin and hook and one with them.
-struct Pair {
+/// One start of each kind.
+struct Turn {
     without: Took,
+    empty_hook: Took,
     with: Took,
 }
 
-async fn by_turns(plain: &Containerd, plugged: &Containerd, count: usize) -> Result<Vec<Pair>> {
-    let mut without = Pod::start(&plain.socket(), "without").await?;
-    let mut with = Pod::start(&plugged.socket(), "with").await?;
-    let mut pairs = Vec::new();
+async fn by_turns(containerds: [&Containerd; 3], count: usize) -> Result<Vec<Turn>> {
+    let [plain, hooked, plugged] = containerds;
+    let mut pods = [
+        Pod::start(&plain.socket(), "without").await?,
+        Pod::start(&hooked.socket(), "empty-hook").await?,
+        Pod::start(&plugged.socket(), "with").await?,
+    ];
+    let mut turns = Vec::new();
     for number in 0..WARM_UP + count {
+        let mut took = [None; 3];
         // Who is first has the colder machine.
-        let pair = if number % 2 == 0 {
-            let without = without.add_container().await?;
-            Pair {
+        for offset in 0..3 {
+            let whose = (number + offset) % 3;
+            took[whose] = Some(pods[whose].add_container().await?);
+        }
+        if let ([Some(without), Some(empty_hook), Some(with)], true) = (took, number >= WARM_UP) {
+            turns.push(Turn {
                 without,
-                with: with.add_container().await?,
-            }
-        } else {
-            let with = with.add_container().await?;
-            Pair {
-                without: without.add_container().await?,
+                empty_hook,
                 with,
-            }
-        };
-        if number >= WARM_UP {
-            pairs.push(pair);
+            });
         }
     }
-    without.remove().await?;
-    with.remove().await?;
-    Ok(pairs)
+    for pod in pods {
+        pod.remove().await?;
+    }
+    Ok(turns)
 }
 
-fn section(pairs: &[Pair], place: &Path, attached: bool, binding: f64) -> Section {
-    let of = |value: fn(&Pair) -> f64| pairs.iter().map(value).collect::<Vec<f64>>();
-    let added = of(|pair| milliseconds(pair.with.total()) - milliseconds(pair.without.total()));
+fn section(turns: &[Turn], place: &Path, attached: bool, binding: f64) -> Section {
+    let of = |value: fn(&Turn) -> f64| turns.iter().map(value).collect::<Vec<f64>>();
+    let added = of(|turn| milliseconds(turn.with.total()) - milliseconds(turn.without.total()));
     let (low, high) = quartiles(&added);
     let refusal = if attached {
         "the LSM programs are attached"
@@ -82,7 +85,7 @@ fn section(pairs: &[Pair], place: &Path, attached: bool, binding: f64) -> Sectio
         "this kernel refuses to attach LSM programs, so that no container here has BPF rules"
     };
     let notes = vec![
-        format!("containerd 2.1 and runc on this machine, in {}, {} pairs by turns", place.display(), pairs.len()),
+        format!("containerd 2.1 and runc on this machine, in {}, {} starts of each by turns", place.display(), turns.len()),
         "a policy with the enforcer Seccomp: the plugin changes the container's spec, the hook checks the filter".to_owned(),
         "all containers have the runtime's default filter, into which the policy's rules are merged".to_owned(),
         format!("half of the differences lie between {low:.1} and {high:.1} ms: that wide is the machine's noise"),
@@ -93,33 +96,39 @@ fn section(pairs: &[Pair], place: &Path, attached: bool, binding: f64) -> Sectio
     let figures = vec![
         row(
             "without plugin and hook, median",
-            median(of(|pair| milliseconds(pair.without.total()))),
+            median(of(|turn| milliseconds(turn.without.total()))),
         ),
         row(
             "with plugin and hook, median",
-            median(of(|pair| milliseconds(pair.with.total()))),
+            median(of(|turn| milliseconds(turn.with.total()))),
         ),
         row(
             "added to create, median",
-            median(of(|pair| {
-                milliseconds(pair.with.create) - milliseconds(pair.without.create)
+            median(of(|turn| {
+                milliseconds(turn.with.create) - milliseconds(turn.without.create)
             })),
         ),
         row(
             "added to start, median",
-            median(of(|pair| {
-                milliseconds(pair.with.start) - milliseconds(pair.without.start)
+            median(of(|turn| {
+                milliseconds(turn.with.start) - milliseconds(turn.without.start)
             })),
         ),
         row(
             "added to create, fastest tenths compared",
-            fastest_tenth(of(|pair| milliseconds(pair.with.create)))
-                - fastest_tenth(of(|pair| milliseconds(pair.without.create))),
+            fastest_tenth(of(|turn| milliseconds(turn.with.create)))
+                - fastest_tenth(of(|turn| milliseconds(turn.without.create))),
         ),
         row(
             "added to start, fastest tenths compared",
-            fastest_tenth(of(|pair| milliseconds(pair.with.start)))
-                - fastest_tenth(of(|pair| milliseconds(pair.without.start))),
+            fastest_tenth(of(|turn| milliseconds(turn.with.start)))
+                - fastest_tenth(of(|turn| milliseconds(turn.without.start))),
+        ),
+        row(
+            "of that, runc's running of a hook that does nothing (/bin/true), median",
+            median(of(|turn| {
+                milliseconds(turn.empty_hook.total()) - milliseconds(turn.without.total())
+            })),
         ),
         row("binding in the BPF maps", binding),
         row("added to create and start", median(added) + binding).target(5.0),

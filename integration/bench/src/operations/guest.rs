@@ -39,10 +39,11 @@ pub fn run() -> Result<()> {
     }
     report(Subject::Outside, measured(&deep, program, |_| Ok(()))?);
     for subject in Subject::CONFINED {
-        let Subject::Rules(likeness, count) = subject else {
-            continue;
+        let yaml = match subject {
+            Subject::Rules(likeness, count) => rules::policy(likeness, count, deep.path()),
+            Subject::Destinations(count) => rules::destinations(count),
+            Subject::NothingLoaded | Subject::Outside => continue,
         };
-        let yaml = rules::policy(likeness, count, deep.path());
         let objects = varmor_policy::parse(&yaml)
             .map_err(|errors| anyhow!("the bench's own policy: {errors:?}"))?;
         let [object] = &objects[..] else {

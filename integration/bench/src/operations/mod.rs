@@ -31,10 +31,12 @@ enum Subject {
     Outside,
     /// A subject with so many rules.
     Rules(Likeness, usize),
+    /// A subject with rules about so many single addresses, and none about paths.
+    Destinations(usize),
 }
 
 impl Subject {
-    const CONFINED: [Self; 10] = [
+    const CONFINED: [Self; 12] = [
         Self::Rules(Likeness::Elsewhere, 0),
         Self::Rules(Likeness::Elsewhere, 1),
         Self::Rules(Likeness::Elsewhere, 10),
@@ -45,6 +47,8 @@ impl Subject {
         Self::Rules(Likeness::SharedPrefix, 1000),
         Self::Rules(Likeness::AllButEqual, 50),
         Self::Rules(Likeness::AllButEqual, 1000),
+        Self::Destinations(10),
+        Self::Destinations(10_000),
     ];
 
     fn name(self) -> String {
@@ -52,6 +56,7 @@ impl Subject {
             Self::NothingLoaded => "nothing loaded".to_owned(),
             Self::Outside => "outside any policy".to_owned(),
             Self::Rules(_, 0) => "no path rules".to_owned(),
+            Self::Destinations(count) => format!("{count} addresses"),
             Self::Rules(likeness, count) => format!("{count} rules, {}", likeness.name()),
         }
     }
