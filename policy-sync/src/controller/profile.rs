@@ -2,13 +2,15 @@
 //! From a policy to its ArmorProfile, or to why it is refused. Pure.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use varmor_policy::PolicyObject;
 use varmor_policy::compile::Settings;
 use varmor_policy::compile::profile_name::profile_name;
 use varmor_policy::types::API_VERSION;
 use varmor_policy::validate;
 
-use super::resolve::{Addresses, resolve};
+use super::resolve::{self, Addresses};
+use super::slicing::Wanted;
 use crate::kinds::KIND_PROFILE;
 
 /// Keeps a profile while its policy is there, whoever deletes it.
@@ -19,11 +21,15 @@ pub const FINALIZER: &str = "varmor.org/ap-protection";
 pub struct Accepted {
     /// The profile's name.
     pub profile: String,
-    /// The policy, with addresses.
+    /// The policy, without its rules about services and pods.
     pub policy: Value,
+    /// A hash of those rules: slices of another one are of another version.
+    pub rules: String,
+    /// The addresses in their place.
+    pub wanted: Wanted,
 }
 
-/// Checks a policy, alone and as a change of what was accepted before, and resolves it.
+/// Checks a policy, alone and as a change of what was accepted before, and finds its addresses.
 ///
 /// # Errors
 /// Every reason, each with its field and the fix.
@@ -40,11 +46,19 @@ pub fn accept(
             validate::update(&before, &object).map_err(|errors| join(&errors))?;
         }
     }
-    resolve(&mut object, addresses).map_err(|error| format!("{}: {error}", object.reference()))?;
+    let targets = resolve::take(&mut object);
+    let wanted = resolve::find(&targets, addresses)
+        .map_err(|error| format!("{}: {error}", object.reference()))?;
+    let policy = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+    let text = serde_json::to_string(&targets).map_err(|error| error.to_string())?;
+    let hash = Sha256::digest(text);
+    resolve::put(&mut object, &wanted);
     varmor_policy::compile(&object, settings).map_err(|errors| join(&errors))?;
     Ok(Accepted {
         profile: profile_name(&object, settings),
-        policy: serde_json::to_value(&object).map_err(|error| error.to_string())?,
+        policy,
+        rules: hash[..4].iter().map(|byte| format!("{byte:02x}")).collect(),
+        wanted,
     })
 }
 
@@ -68,15 +82,16 @@ fn join<E: ToString>(errors: &[E]) -> String {
     texts.join("; ")
 }
 
-/// The object of a profile.
+/// The object of a profile that needs these slices.
 pub fn object(
     accepted: &Accepted,
     namespace: &str,
     policy: &kube::api::DynamicObject,
     kind: &str,
+    slices: &[String],
 ) -> Value {
     let metadata = &policy.metadata;
-    json!({
+    let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": KIND_PROFILE,
         "metadata": {
@@ -84,20 +99,29 @@ pub fn object(
             "namespace": namespace,
             "labels": metadata.labels.clone().unwrap_or_default(),
             "finalizers": [FINALIZER],
-            "ownerReferences": [{
-                "apiVersion": API_VERSION,
-                "kind": kind,
-                "name": metadata.name,
-                "uid": metadata.uid,
-                "controller": true,
-                "blockOwnerDeletion": false,
-            }],
+            "ownerReferences": owners(policy, kind),
         },
         "spec": {
             "policy": accepted.policy,
             "generation": metadata.generation.unwrap_or_default(),
         },
-    })
+    });
+    if !slices.is_empty() {
+        object["spec"]["addresses"] = json!(slices);
+    }
+    object
+}
+
+/// The owner of what is made of a policy.
+pub fn owners(policy: &kube::api::DynamicObject, kind: &str) -> Value {
+    json!([{
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": policy.metadata.name,
+        "uid": policy.metadata.uid,
+        "controller": true,
+        "blockOwnerDeletion": false,
+    }])
 }
 
 #[cfg(test)]

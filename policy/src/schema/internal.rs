@@ -39,11 +39,7 @@ const SLICE: Kind = Kind {
     short: None,
     scope: "Namespaced",
     columns: &[
-        (
-            "Profile",
-            "string",
-            ".metadata.labels.varmor\\.org/profile",
-        ),
+        ("Profile", "string", ".metadata.labels.varmor\\.org/profile"),
         ("Qualifiers", "string", ".spec.qualifiers"),
         ("Age", "date", ".metadata.creationTimestamp"),
     ],
