@@ -147,10 +147,21 @@ impl Action {
 /// What was checked, so that nothing is compiled twice.
 struct Checked {
     document: Value,
+    generation: i64,
+    /// `spec` of the profile.
     before: Option<Value>,
     /// Version of the addresses, for a policy that has any.
     addresses: Option<u64>,
-    result: Result<Arc<Sliced>, String>,
+    outcome: Outcome,
+}
+
+/// What becomes of a policy.
+#[derive(Clone)]
+struct Outcome {
+    /// The version that is in force, or will be; none if there is none, or its addresses can't be found.
+    sliced: Option<Arc<Sliced>>,
+    /// Why the present version is refused.
+    refused: Option<String>,
 }
 
 /// Makes plans, and remembers what they were.
@@ -197,23 +208,28 @@ impl Planner {
             };
             let namespace = namespace.clone();
             let present = owned_profile(world, &namespace, policy);
-            let before = present.and_then(|(_, profile)| profile.data.pointer("/spec/policy"));
-            let result = self.check(world, key, &namespace, policy, before);
-            let present_name = present.map(|(name, _)| name.clone());
-            let profile = match &result {
-                Ok(sliced) => Some((namespace.clone(), sliced.accepted.profile.clone())),
-                Err(_) => present_name,
+            let present_profile = present.map(|(_, profile)| profile);
+            let Outcome { sliced, refused } =
+                self.check(world, key, &namespace, policy, present_profile);
+            let profile = match &sliced {
+                Some(sliced) => Some((namespace.clone(), sliced.accepted.profile.clone())),
+                None => present.map(|(name, _)| name.clone()),
             };
             wanted.extend(profile.clone());
             let generation = policy.metadata.generation.unwrap_or_default();
-            if let (Ok(sliced), Some(name)) = (&result, &profile) {
+            if let (Some(sliced), Some(name)) = (&sliced, &profile) {
                 let slices = sliced.names();
                 wanted_slices.extend(slices.iter().map(|name| (namespace.clone(), name.clone())));
                 actions.extend(sliced.actions(world, &namespace, policy, &key.0));
-                let object = profile::object(&sliced.accepted, &namespace, policy, &key.0, slices);
+                let mut object =
+                    profile::object(&sliced.accepted, &namespace, policy, &key.0, slices);
                 let there = world.profiles.get(name);
                 if !there.is_some_and(|there| is_same(there, &object)) {
                     let version = there.and_then(|there| there.metadata.resource_version.clone());
+                    if refused.is_some() {
+                        // It was read from the profile: a later one must not be lost.
+                        object["metadata"]["resourceVersion"] = json!(version);
+                    }
                     self.unseen.wrote(name, slices);
                     let action = Action::Apply {
                         profile: name.clone(),
@@ -223,13 +239,13 @@ impl Planner {
                 }
             }
             if with_status {
-                if let Ok(sliced) = &result {
+                if let (Some(sliced), None) = (&sliced, &refused) {
                     let profile = &sliced.accepted.profile;
                     waiting.extend(restart::waiting(world, key, policy, profile));
                 }
-                let in_force = match &result {
-                    Ok(_) => generation,
-                    Err(_) => before_generation(world, profile.as_ref()),
+                let in_force = match &refused {
+                    None => generation,
+                    Some(_) => before_generation(world, profile.as_ref()),
                 };
                 let sum = summary(world.reports.iter(), key, in_force);
                 actions.extend(statuses(
@@ -237,7 +253,7 @@ impl Planner {
                     key,
                     policy,
                     profile.as_ref(),
-                    &result,
+                    refused.as_deref(),
                     &sum,
                 ));
             }
@@ -303,31 +319,53 @@ impl Planner {
         key: &PolicyKey,
         namespace: &str,
         policy: &DynamicObject,
-        before: Option<&Value>,
-    ) -> Result<Arc<Sliced>, String> {
+        present: Option<&DynamicObject>,
+    ) -> Outcome {
         let document = kinds::policy_document(&key.0, policy);
-        let addresses = has_addresses(&document).then_some(world.addresses_version);
+        let generation = policy.metadata.generation.unwrap_or_default();
+        let before = present.and_then(|profile| profile.data.get("spec"));
+        let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
+        let addresses =
+            (has_targets || has_addresses(&document)).then_some(world.addresses_version);
         let known = self.checked.get(key);
         if let Some(checked) = known
-            && checked.document == document
+            && (&checked.document, checked.generation) == (&document, generation)
             && checked.before.as_ref() == before
             && checked.addresses == addresses
         {
-            return checked.result.clone();
+            return checked.outcome.clone();
         }
-        let planned = known.and_then(|checked| checked.result.as_deref().ok());
+        let planned = known.and_then(|checked| checked.outcome.sliced.as_deref());
+        let settings = &self.settings;
+        let before_policy = before.and_then(|spec| spec.get("policy"));
+        let result = profile::accept(
+            &document,
+            generation,
+            before_policy,
+            &world.addresses,
+            settings,
+        );
+        let (accepted, refused) = match result {
+            Ok(accepted) => (Some(accepted), None),
+            Err(message) => {
+                let again =
+                    present.and_then(|profile| profile::again(profile, &world.addresses, settings));
+                (again, Some(message))
+            }
+        };
         let uid = policy.metadata.uid.as_deref().unwrap_or_default();
-        let accepted = profile::accept(&document, before, &world.addresses, &self.settings);
-        let result = accepted
+        let sliced = accepted
             .map(|accepted| Arc::new(Sliced::new(accepted, planned, world, namespace, uid)));
+        let outcome = Outcome { sliced, refused };
         let checked = Checked {
             document,
+            generation,
             before: before.cloned(),
             addresses,
-            result: result.clone(),
+            outcome: outcome.clone(),
         };
         self.checked.insert(key.clone(), checked);
-        result
+        outcome
     }
 }
 
@@ -394,13 +432,12 @@ fn statuses(
     key: &PolicyKey,
     policy: &DynamicObject,
     profile: Option<&Name>,
-    result: &Result<Arc<Sliced>, String>,
+    refused: Option<&str>,
     sum: &Summary,
 ) -> Vec<(Option<String>, Action)> {
     let mut actions = Vec::new();
     let old = policy.data.get("status").cloned().unwrap_or_default();
     let generation = policy.metadata.generation.unwrap_or_default();
-    let refused = result.as_ref().err().map(String::as_str);
     let name = profile.map(|name| name.1.as_str());
     let status = policy_status(&old, name, refused, generation, sum, &now());
     if status != old {

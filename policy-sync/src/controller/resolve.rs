@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use varmor_policy::PolicyObject;
 use varmor_policy::enforcer::{Enforcer, Enforcers};
@@ -65,10 +65,20 @@ pub fn port(value: &Value) -> Option<u16> {
 }
 
 /// The services and pods that a policy names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Targets {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     services: Vec<ServiceTarget>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pods: Vec<PodTarget>,
+}
+
+impl Targets {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.pods.is_empty()
+    }
 }
 
 /// Takes the rules about services and pods out of a policy; its addresses come in their place.

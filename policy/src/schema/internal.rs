@@ -76,9 +76,10 @@ fn profile_fields() -> Value {
             "properties": {
                 "policy": open("The policy, valid, without its rules about services and pods."),
                 "generation": number,
+                "targets": open("The services and pods of those rules."),
                 "addresses": {
                     "type": "array",
-                    "description": "The ArmorAddressSlices beside it that have the addresses of those services and pods. \
+                    "description": "The ArmorAddressSlices beside it that have the addresses of the targets. \
                                     All of them belong to this version; a node that lacks one keeps the version before.",
                     "items": {"type": "string", "minLength": 1, "maxLength": 253},
                     "maxItems": MAX_DESTINATIONS,

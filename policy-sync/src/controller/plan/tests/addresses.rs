@@ -120,20 +120,63 @@ fn slices_come_before_their_profile_and_go_after_it() {
 fn a_slice_stays_while_a_profile_may_name_it() {
     let (mut world, mut planner) = with_pods(1);
     let before = world.profiles.clone();
-    put_pod(&mut world, 0, "fd00::1");
-    for number in 1..101 {
-        put_pod(&mut world, number, &format!("fd00::{number:04}"));
-    }
+    world
+        .policies
+        .insert(key("p"), policy("p", 2, "web", AUDITED));
     let actions = planner.plan(&world, false);
     carry_out(&mut world, actions);
-    assert_eq!(world.address_slices.len(), 2);
     // The watch of profiles is behind, and the next version of the policy is refused.
     let after = std::mem::replace(&mut world.profiles, before);
+    world
+        .policies
+        .insert(key("p"), policy("p", 3, "db", AUDITED));
+    assert_eq!(world.address_slices.len(), 2);
+    assert_eq!(planner.plan(&world, false), []);
+    world.profiles = after;
+    assert_eq!(settle(&mut world, &mut planner), ["delete slice 0"]);
+    assert_eq!(named(&world).len(), 1, "the version before it holds");
+}
+
+#[test]
+fn addresses_of_the_version_in_force_follow_while_the_next_one_is_refused() {
+    let (mut world, mut planner) = with_pods(1);
+    let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
+    let profile = world.profiles.get_mut(&name).unwrap();
+    profile.metadata.resource_version = Some("7".into());
     world.policies.insert(key("p"), policy("p", 2, "db", PODS));
     assert!(planner.plan(&world, false).is_empty());
-    world.profiles = after;
-    assert!(planner.plan(&world, false).is_empty());
-    assert_eq!(named(&world).len(), 101, "the version before it holds");
+    put_pod(&mut world, 0, "fd00::a");
+    assert_eq!(settle(&mut world, &mut planner), ["slice 0"]);
+    assert_eq!(named(&world), ["fd00::a"]);
+    // A new slice: the profile is still of the version before, and is only written over the one that was read.
+    for number in 1..102 {
+        put_pod(&mut world, number, &format!("fd00::{number:04}"));
+    }
+    let mut anew = super::planner();
+    let actions = anew.plan(&world, false);
+    let written = actions.iter().find_map(|action| match action {
+        Action::Apply { object, .. } => Some(object),
+        _ => None,
+    });
+    let written = written.unwrap();
+    assert_eq!(written["metadata"]["resourceVersion"], "7");
+    assert_eq!(written["spec"]["generation"], 1);
+    assert_eq!(written["spec"]["policy"]["spec"]["target"]["name"], "web");
+    carry_out(&mut world, actions);
+    assert_eq!(named(&world).len(), 102);
+    // It is accepted in the end.
+    let accepted = policy("p", 3, "web", AUDITED);
+    world.policies.insert(key("p"), accepted);
+    assert_eq!(
+        settle(&mut world, &mut anew),
+        [
+            "slice 0",
+            "slice 1",
+            "profile",
+            "delete slice 0",
+            "delete slice 1"
+        ]
+    );
 }
 
 #[test]
