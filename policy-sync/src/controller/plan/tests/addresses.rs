@@ -225,6 +225,18 @@ fn slices_go_when_their_policy_does() {
 }
 
 #[test]
+fn a_policy_made_anew_takes_no_slice_that_goes_with_the_one_before() {
+    let (mut world, _) = with_pods(1);
+    let mut anew = policy("p", 1, "web", PODS);
+    anew.metadata.uid = Some("another".into());
+    world.policies.insert(key("p"), anew);
+    assert_eq!(
+        settle(&mut world, &mut planner()),
+        ["slice 1", "profile", "delete slice 0"]
+    );
+}
+
+#[test]
 fn profiles_with_addresses_of_their_own_are_written_anew() {
     let (mut world, _) = with_pods(2);
     world.address_slices.clear();
