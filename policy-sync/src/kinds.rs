@@ -8,6 +8,8 @@ use varmor_policy::types::{API_VERSION, KIND_CLUSTER, KIND_NAMESPACED};
 
 /// What the controller makes of a policy, and nodes enforce.
 pub const KIND_PROFILE: &str = "ArmorProfile";
+/// Addresses beside a profile.
+pub const KIND_ADDRESS_SLICE: &str = "ArmorAddressSlice";
 /// What a node reports.
 pub const KIND_NODE: &str = "ArmorNode";
 
@@ -39,6 +41,18 @@ pub fn policies() -> [ApiResource; 2] {
 /// ArmorProfiles.
 pub fn profiles() -> ApiResource {
     resource(KIND_PROFILE, "armorprofiles")
+}
+
+/// ArmorAddressSlices.
+pub fn address_slices() -> ApiResource {
+    resource(KIND_ADDRESS_SLICE, "armoraddressslices")
+}
+
+/// The names of the ArmorAddressSlices that a profile needs.
+pub fn slices_of(profile: &DynamicObject) -> impl Iterator<Item = &str> {
+    let names = profile.data.pointer("/spec/addresses");
+    let names = names.and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(Value::as_str)
 }
 
 /// ArmorNodes.

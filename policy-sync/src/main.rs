@@ -2,6 +2,7 @@
 //! `policy-sync`: between the API server and the node daemons. `policy-sync node` runs on every node, without privileges,
 //! and brings policies and what is known of pods to the daemon there; `policy-sync controller` runs once in the cluster.
 
+mod address_slice;
 mod controller;
 mod kinds;
 mod node;

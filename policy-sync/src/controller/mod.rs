@@ -2,12 +2,14 @@
 //! The cluster: policies become ArmorProfiles, and the reports of the nodes become their status. One replica works; the
 //! others wait for its Lease.
 
+mod address_slices;
 mod lease;
 mod plan;
 mod profile;
 mod resolve;
 mod restart;
 mod send;
+mod slicing;
 mod status;
 mod watches;
 

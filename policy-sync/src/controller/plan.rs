@@ -2,6 +2,7 @@
 //! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kube::api::DynamicObject;
@@ -12,14 +13,15 @@ use varmor_policy::compile::Settings;
 use varmor_policy::owner::WorkloadName;
 
 use super::PolicyKey;
-use super::profile::{self, Accepted, FINALIZER};
+use super::address_slices::{Sliced, Unseen};
+use super::profile::{self, FINALIZER};
 use super::resolve::{Addresses, Name};
 use super::restart::{self, Restart, Restarts};
 use super::status::{Summary, policy_status, profile_status, summary};
 use crate::kinds;
 
 /// The lists that must be complete before anything is done.
-pub const LISTS: usize = 7;
+pub const LISTS: usize = 8;
 
 /// The cluster as the watches show it.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub struct World {
     pub policies: BTreeMap<PolicyKey, DynamicObject>,
     /// ArmorProfiles.
     pub profiles: BTreeMap<Name, DynamicObject>,
+    /// ArmorAddressSlices.
+    pub address_slices: BTreeMap<Name, DynamicObject>,
     /// What nodes report of policies, by node.
     pub reports: BTreeMap<String, BTreeMap<PolicyKey, Value>>,
     /// Where services and pods are.
@@ -55,6 +59,19 @@ pub enum Action {
         /// The object.
         object: Value,
     },
+    /// Make a slice of addresses, or change it.
+    ApplySlice {
+        /// Namespace and name.
+        slice: Name,
+        /// The profile that names it.
+        profile: Name,
+        /// The object.
+        object: Value,
+        /// It has addresses that were not in it.
+        adds: bool,
+    },
+    /// Delete a slice that no profile names.
+    DeleteSlice(Name),
     /// Say on a profile that its policy is gone: nodes keep it until then.
     Mark {
         /// Namespace and name.
@@ -89,10 +106,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// Those of an earlier stage are done first: addresses come before the profile that needs them, and go after it.
+    pub fn stage(&self) -> usize {
+        match self {
+            Self::ApplySlice { adds: true, .. } => 0,
+            Self::ApplySlice { adds: false, .. } | Self::DeleteSlice(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// What it is about: only the last action about a thing counts.
     fn subject(&self) -> String {
         match self {
             Self::Apply { profile, .. } => format!("profile {}/{}", profile.0, profile.1),
+            Self::ApplySlice { slice, .. } => format!("slice {}/{}", slice.0, slice.1),
+            Self::DeleteSlice(slice) => format!("delete slice {}/{}", slice.0, slice.1),
             Self::Mark { profile, .. } => format!("mark {}/{}", profile.0, profile.1),
             Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
             Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
@@ -119,10 +147,21 @@ impl Action {
 /// What was checked, so that nothing is compiled twice.
 struct Checked {
     document: Value,
+    generation: i64,
+    /// `spec` of the profile.
     before: Option<Value>,
     /// Version of the addresses, for a policy that has any.
     addresses: Option<u64>,
-    result: Result<Accepted, String>,
+    outcome: Outcome,
+}
+
+/// What becomes of a policy.
+#[derive(Clone)]
+struct Outcome {
+    /// The version that is in force, or will be; none if there is none, or its addresses can't be found.
+    sliced: Option<Arc<Sliced>>,
+    /// Why the present version is refused.
+    refused: Option<String>,
 }
 
 /// Makes plans, and remembers what they were.
@@ -132,6 +171,7 @@ pub struct Planner {
     checked: HashMap<PolicyKey, Checked>,
     /// The version of a thing, and the action that was planned for it: the watch is behind for a while.
     planned: HashMap<String, (Option<String>, Action)>,
+    unseen: Unseen,
     restarts: Restarts,
 }
 
@@ -143,6 +183,7 @@ impl Planner {
             namespace: namespace.to_owned(),
             checked: HashMap::new(),
             planned: HashMap::new(),
+            unseen: Unseen::default(),
             restarts: Restarts::default(),
         }
     }
@@ -151,6 +192,8 @@ impl Planner {
     pub fn plan(&mut self, world: &World, with_status: bool) -> Vec<Action> {
         let mut actions: Vec<(Option<String>, Action)> = Vec::new();
         let mut wanted: BTreeSet<Name> = BTreeSet::new();
+        let mut wanted_slices: BTreeSet<Name> = BTreeSet::new();
+        self.unseen.look(world);
         let mut waiting = Vec::new();
         self.checked
             .retain(|key, _| world.policies.contains_key(key));
@@ -165,20 +208,29 @@ impl Planner {
             };
             let namespace = namespace.clone();
             let present = owned_profile(world, &namespace, policy);
-            let before = present.and_then(|(_, profile)| profile.data.pointer("/spec/policy"));
-            let result = self.check(world, key, policy, before);
-            let present_name = present.map(|(name, _)| name.clone());
-            let profile = match &result {
-                Ok(accepted) => Some((namespace.clone(), accepted.profile.clone())),
-                Err(_) => present_name,
+            let present_profile = present.map(|(_, profile)| profile);
+            let Outcome { sliced, refused } =
+                self.check(world, key, &namespace, policy, present_profile);
+            let profile = match &sliced {
+                Some(sliced) => Some((namespace.clone(), sliced.accepted.profile.clone())),
+                None => present.map(|(name, _)| name.clone()),
             };
             wanted.extend(profile.clone());
             let generation = policy.metadata.generation.unwrap_or_default();
-            if let (Ok(accepted), Some(name)) = (&result, &profile) {
-                let object = profile::object(accepted, &namespace, policy, &key.0);
+            if let (Some(sliced), Some(name)) = (&sliced, &profile) {
+                let slices = sliced.names();
+                wanted_slices.extend(slices.iter().map(|name| (namespace.clone(), name.clone())));
+                actions.extend(sliced.actions(world, &namespace, policy, &key.0));
+                let mut object =
+                    profile::object(&sliced.accepted, &namespace, policy, &key.0, slices);
                 let there = world.profiles.get(name);
                 if !there.is_some_and(|there| is_same(there, &object)) {
                     let version = there.and_then(|there| there.metadata.resource_version.clone());
+                    if refused.is_some() {
+                        // It was read from the profile: a later one must not be lost.
+                        object["metadata"]["resourceVersion"] = json!(version);
+                    }
+                    self.unseen.wrote(name, slices);
                     let action = Action::Apply {
                         profile: name.clone(),
                         object,
@@ -187,12 +239,13 @@ impl Planner {
                 }
             }
             if with_status {
-                if let Ok(accepted) = &result {
-                    waiting.extend(restart::waiting(world, key, policy, &accepted.profile));
+                if let (Some(sliced), None) = (&sliced, &refused) {
+                    let profile = &sliced.accepted.profile;
+                    waiting.extend(restart::waiting(world, key, policy, profile));
                 }
-                let in_force = match &result {
-                    Ok(_) => generation,
-                    Err(_) => before_generation(world, profile.as_ref()),
+                let in_force = match &refused {
+                    None => generation,
+                    Some(_) => before_generation(world, profile.as_ref()),
                 };
                 let sum = summary(world.reports.iter(), key, in_force);
                 actions.extend(statuses(
@@ -200,7 +253,7 @@ impl Planner {
                     key,
                     policy,
                     profile.as_ref(),
-                    &result,
+                    refused.as_deref(),
                     &sum,
                 ));
             }
@@ -227,6 +280,7 @@ impl Planner {
                 actions.push((version, Action::Delete(name.clone())));
             }
         }
+        actions.extend(self.unseen.unneeded(world, &wanted_slices));
         if with_status {
             let due = self.restarts.due(&waiting, Instant::now());
             actions.extend(due.into_iter().map(|one| (None, Action::Restart(one))));
@@ -263,27 +317,55 @@ impl Planner {
         &mut self,
         world: &World,
         key: &PolicyKey,
+        namespace: &str,
         policy: &DynamicObject,
-        before: Option<&Value>,
-    ) -> Result<Accepted, String> {
+        present: Option<&DynamicObject>,
+    ) -> Outcome {
         let document = kinds::policy_document(&key.0, policy);
-        let addresses = has_addresses(&document).then_some(world.addresses_version);
-        if let Some(checked) = self.checked.get(key)
-            && checked.document == document
+        let generation = policy.metadata.generation.unwrap_or_default();
+        let before = present.and_then(|profile| profile.data.get("spec"));
+        let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
+        let addresses =
+            (has_targets || has_addresses(&document)).then_some(world.addresses_version);
+        let known = self.checked.get(key);
+        if let Some(checked) = known
+            && (&checked.document, checked.generation) == (&document, generation)
             && checked.before.as_ref() == before
             && checked.addresses == addresses
         {
-            return checked.result.clone();
+            return checked.outcome.clone();
         }
-        let result = profile::accept(&document, before, &world.addresses, &self.settings);
+        let planned = known.and_then(|checked| checked.outcome.sliced.as_deref());
+        let settings = &self.settings;
+        let before_policy = before.and_then(|spec| spec.get("policy"));
+        let result = profile::accept(
+            &document,
+            generation,
+            before_policy,
+            &world.addresses,
+            settings,
+        );
+        let (accepted, refused) = match result {
+            Ok(accepted) => (Some(accepted), None),
+            Err(message) => {
+                let again =
+                    present.and_then(|profile| profile::again(profile, &world.addresses, settings));
+                (again, Some(message))
+            }
+        };
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        let sliced = accepted
+            .map(|accepted| Arc::new(Sliced::new(accepted, planned, world, namespace, uid)));
+        let outcome = Outcome { sliced, refused };
         let checked = Checked {
             document,
+            generation,
             before: before.cloned(),
             addresses,
-            result: result.clone(),
+            outcome: outcome.clone(),
         };
         self.checked.insert(key.clone(), checked);
-        result
+        outcome
     }
 }
 
@@ -350,13 +432,12 @@ fn statuses(
     key: &PolicyKey,
     policy: &DynamicObject,
     profile: Option<&Name>,
-    result: &Result<Accepted, String>,
+    refused: Option<&str>,
     sum: &Summary,
 ) -> Vec<(Option<String>, Action)> {
     let mut actions = Vec::new();
     let old = policy.data.get("status").cloned().unwrap_or_default();
     let generation = policy.metadata.generation.unwrap_or_default();
-    let refused = result.as_ref().err().map(String::as_str);
     let name = profile.map(|name| name.1.as_str());
     let status = policy_status(&old, name, refused, generation, sum, &now());
     if status != old {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a policy to its ArmorProfile, or to why it is refused. Pure.
 
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use varmor_policy::PolicyObject;
 use varmor_policy::compile::Settings;
 use varmor_policy::compile::profile_name::profile_name;
 use varmor_policy::types::API_VERSION;
 use varmor_policy::validate;
 
-use super::resolve::{Addresses, resolve};
+use super::resolve::{self, Addresses, Targets};
+use super::slicing::Wanted;
 use crate::kinds::KIND_PROFILE;
 
 /// Keeps a profile while its policy is there, whoever deletes it.
@@ -19,16 +22,25 @@ pub const FINALIZER: &str = "varmor.org/ap-protection";
 pub struct Accepted {
     /// The profile's name.
     pub profile: String,
-    /// The policy, with addresses.
+    /// The version of the policy.
+    pub generation: i64,
+    /// The policy, without its rules about services and pods.
     pub policy: Value,
+    /// The services and pods of those rules.
+    pub targets: Targets,
+    /// A hash of them: slices of another one are of another version.
+    pub rules: String,
+    /// The addresses in their place.
+    pub wanted: Wanted,
 }
 
-/// Checks a policy, alone and as a change of what was accepted before, and resolves it.
+/// Checks a version of a policy, alone and as a change of what was accepted before, and finds its addresses.
 ///
 /// # Errors
 /// Every reason, each with its field and the fix.
 pub fn accept(
     document: &Value,
+    generation: i64,
     before: Option<&Value>,
     addresses: &Addresses,
     settings: &Settings,
@@ -40,11 +52,49 @@ pub fn accept(
             validate::update(&before, &object).map_err(|errors| join(&errors))?;
         }
     }
-    resolve(&mut object, addresses).map_err(|error| format!("{}: {error}", object.reference()))?;
+    let targets = resolve::take(&mut object);
+    resolved(object, generation, targets, addresses, settings)
+}
+
+/// What a profile was made of, with the addresses of now: it stays in force while the policy's next version is refused.
+/// None if that can't be told.
+pub fn again(
+    profile: &DynamicObject,
+    addresses: &Addresses,
+    settings: &Settings,
+) -> Option<Accepted> {
+    let spec = profile.data.get("spec")?;
+    let targets = serde_json::from_value(spec.get("targets")?.clone()).ok()?;
+    let object = parse(spec.get("policy")?).ok()?;
+    let generation = spec.get("generation")?.as_i64()?;
+    let accepted = resolved(object, generation, targets, addresses, settings).ok()?;
+    Some(Accepted {
+        policy: spec.get("policy")?.clone(),
+        ..accepted
+    })
+}
+
+fn resolved(
+    mut object: PolicyObject,
+    generation: i64,
+    targets: Targets,
+    addresses: &Addresses,
+    settings: &Settings,
+) -> Result<Accepted, String> {
+    let wanted = resolve::find(&targets, addresses)
+        .map_err(|error| format!("{}: {error}", object.reference()))?;
+    let policy = serde_json::to_value(&object).map_err(|error| error.to_string())?;
+    let text = serde_json::to_string(&targets).map_err(|error| error.to_string())?;
+    let hash = Sha256::digest(text);
+    resolve::put(&mut object, &wanted);
     varmor_policy::compile(&object, settings).map_err(|errors| join(&errors))?;
     Ok(Accepted {
         profile: profile_name(&object, settings),
-        policy: serde_json::to_value(&object).map_err(|error| error.to_string())?,
+        generation,
+        policy,
+        targets,
+        rules: hash[..4].iter().map(|byte| format!("{byte:02x}")).collect(),
+        wanted,
     })
 }
 
@@ -68,15 +118,16 @@ fn join<E: ToString>(errors: &[E]) -> String {
     texts.join("; ")
 }
 
-/// The object of a profile.
+/// The object of a profile that needs these slices.
 pub fn object(
     accepted: &Accepted,
     namespace: &str,
-    policy: &kube::api::DynamicObject,
+    policy: &DynamicObject,
     kind: &str,
+    slices: &[String],
 ) -> Value {
     let metadata = &policy.metadata;
-    json!({
+    let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": KIND_PROFILE,
         "metadata": {
@@ -84,20 +135,32 @@ pub fn object(
             "namespace": namespace,
             "labels": metadata.labels.clone().unwrap_or_default(),
             "finalizers": [FINALIZER],
-            "ownerReferences": [{
-                "apiVersion": API_VERSION,
-                "kind": kind,
-                "name": metadata.name,
-                "uid": metadata.uid,
-                "controller": true,
-                "blockOwnerDeletion": false,
-            }],
+            "ownerReferences": owners(policy, kind),
         },
         "spec": {
             "policy": accepted.policy,
-            "generation": metadata.generation.unwrap_or_default(),
+            "generation": accepted.generation,
         },
-    })
+    });
+    if !accepted.targets.is_empty() {
+        object["spec"]["targets"] = json!(accepted.targets);
+    }
+    if !slices.is_empty() {
+        object["spec"]["addresses"] = json!(slices);
+    }
+    object
+}
+
+/// The owner of what is made of a policy.
+pub fn owners(policy: &DynamicObject, kind: &str) -> Value {
+    json!([{
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": policy.metadata.name,
+        "uid": policy.metadata.uid,
+        "controller": true,
+        "blockOwnerDeletion": false,
+    }])
 }
 
 #[cfg(test)]
@@ -116,6 +179,7 @@ mod tests {
     fn accepted(document: &Value, before: Option<&Value>) -> Result<Accepted, String> {
         accept(
             document,
+            1,
             before,
             &Addresses::default(),
             &Settings::default(),

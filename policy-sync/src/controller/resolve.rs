@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Services and pods in rules, to the addresses that they have now. Pure: [`super::watches`] fills the view.
+//! Services and pods in rules, and the addresses that they have now. Pure: [`super::watches`] fills the view.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use varmor_policy::PolicyObject;
 use varmor_policy::enforcer::{Enforcer, Enforcers};
 use varmor_policy::rules::{self, BpfPart};
-use varmor_policy::types::{
-    BpfRawRules, Destination, EnhanceProtect, LabelSelector, NetworkEgressRule, PodTarget, Port,
-    ServiceTarget,
-};
+use varmor_policy::types::{EnhanceProtect, LabelSelector, PodTarget, ServiceTarget};
+
+use super::slicing::Wanted;
+use crate::address_slice::{self, AddressSlice, Rule};
 
 /// Namespace and name.
 pub type Name = (String, String);
@@ -63,75 +64,90 @@ pub fn port(value: &Value) -> Option<u16> {
     value.get("port")?.as_u64()?.try_into().ok()
 }
 
-/// Puts addresses in place of services and pods.
-///
-/// # Errors
-/// A target that names neither.
-pub fn resolve(object: &mut PolicyObject, addresses: &Addresses) -> Result<(), String> {
+/// The services and pods that a policy names.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    services: Vec<ServiceTarget>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pods: Vec<PodTarget>,
+}
+
+impl Targets {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.pods.is_empty()
+    }
+}
+
+/// Takes the rules about services and pods out of a policy; its addresses come in their place.
+pub fn take(object: &mut PolicyObject) -> Targets {
     let (PolicyObject::Namespaced(policy) | PolicyObject::Cluster(policy)) = object;
     let body = &mut policy.spec.policy;
     let has_bpf =
         Enforcers::parse(&body.enforcer).is_ok_and(|enforcers| enforcers.contains(Enforcer::Bpf));
+    let mut targets = Targets::default();
     let Some(enhance) = body.enhance_protect.as_mut().filter(|_| has_bpf) else {
-        return Ok(());
+        return targets;
     };
-    let mut found = BTreeSet::new();
-    built_in(enhance, addresses, &mut found);
     let egress = enhance
         .bpf_raw_rules
         .as_mut()
         .and_then(|rules| rules.network.as_mut())
         .and_then(|network| network.egress.as_mut());
     if let Some(egress) = egress {
-        const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules.network.egress";
-        for (index, target) in std::mem::take(&mut egress.to_services).iter().enumerate() {
-            services(target, addresses, &mut found)
-                .map_err(|error| format!("{FIELD}.toServices[{index}]: {error}"))?;
-        }
-        for target in std::mem::take(&mut egress.to_pods) {
-            pods(&target, addresses, &mut found);
-        }
+        targets.services = std::mem::take(&mut egress.to_services);
+        targets.pods = std::mem::take(&mut egress.to_pods);
     }
-    if found.is_empty() {
-        return Ok(());
+    built_in(enhance, &mut targets.services);
+    targets
+}
+
+/// The addresses that targets have now.
+///
+/// # Errors
+/// A target that selects nothing, or in two ways.
+pub fn find(targets: &Targets, addresses: &Addresses) -> Result<Wanted, String> {
+    const FIELD: &str = "spec.policy.enhanceProtect.bpfRawRules.network.egress";
+    let mut found = Wanted::new();
+    for (index, target) in targets.services.iter().enumerate() {
+        services(target, addresses, &mut found)
+            .map_err(|error| format!("{FIELD}.toServices[{index}]: {error}"))?;
     }
+    for target in &targets.pods {
+        pods(target, addresses, &mut found);
+    }
+    Ok(found)
+}
+
+/// Puts them into the policy whose rules were taken: what a node will enforce.
+pub fn put(object: &mut PolicyObject, wanted: &Wanted) {
+    let (PolicyObject::Namespaced(policy) | PolicyObject::Cluster(policy)) = object;
+    let slices: Vec<AddressSlice> = wanted
+        .iter()
+        .map(|(rule, addresses)| AddressSlice {
+            rule: rule.clone(),
+            addresses: addresses.clone(),
+        })
+        .collect();
+    let found = address_slice::destinations(&slices);
+    let enhance = policy.spec.policy.enhance_protect.as_mut();
+    let Some(enhance) = enhance.filter(|_| !found.is_empty()) else {
+        return;
+    };
     let egress = enhance
         .bpf_raw_rules
-        .get_or_insert_with(BpfRawRules::default)
+        .get_or_insert_default()
         .network
         .get_or_insert_default()
         .egress
-        .get_or_insert_with(NetworkEgressRule::default);
-    egress.to_destinations.extend(found.into_iter().map(
-        |Found {
-             address,
-             ports,
-             qualifiers,
-         }| {
-            Destination {
-                qualifiers,
-                ip: Some(address),
-                cidr: None,
-                ports: ports
-                    .into_iter()
-                    .map(|(port, end_port)| Port { port, end_port })
-                    .collect(),
-            }
-        },
-    ));
-    Ok(())
+        .get_or_insert_default();
+    egress.to_destinations.extend(found);
 }
 
-/// A destination, in an order that does not depend on who came first.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    address: String,
-    ports: Vec<(u16, Option<u16>)>,
-    qualifiers: Vec<String>,
-}
-
-/// Built-in rules about services become rules about their addresses, with the same effect.
-fn built_in(enhance: &mut EnhanceProtect, addresses: &Addresses, found: &mut BTreeSet<Found>) {
+/// Built-in rules about services become rules about these services, with the same effect.
+fn built_in(enhance: &mut EnhanceProtect, services: &mut Vec<ServiceTarget>) {
     let mut qualifiers = Vec::new();
     if !enhance.allow_violations {
         qualifiers.push("deny".to_owned());
@@ -149,15 +165,13 @@ fn built_in(enhance: &mut EnhanceProtect, addresses: &Addresses, found: &mut BTr
             })
             .collect();
         for (namespace, name) in &names {
-            let target = ServiceTarget {
-                qualifiers: qualifiers.clone(),
-                namespace: Some((*namespace).to_owned()),
-                name: Some((*name).to_owned()),
-                service_selector: None,
-            };
             if !qualifiers.is_empty() {
-                // It has a name, so that nothing is wrong with it.
-                let _ = services(&target, addresses, found);
+                services.push(ServiceTarget {
+                    qualifiers: qualifiers.clone(),
+                    namespace: Some((*namespace).to_owned()),
+                    name: Some((*name).to_owned()),
+                    service_selector: None,
+                });
             }
         }
         names.is_empty()
@@ -177,7 +191,7 @@ fn built_in(enhance: &mut EnhanceProtect, addresses: &Addresses, found: &mut BTr
 fn services(
     target: &ServiceTarget,
     addresses: &Addresses,
-    found: &mut BTreeSet<Found>,
+    found: &mut Wanted,
 ) -> Result<(), String> {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     let in_namespace = |name: &Name| namespace.is_empty() || name.0 == namespace;
@@ -196,24 +210,18 @@ fn services(
     };
     for (name, service) in &addresses.services {
         if in_namespace(name) && selector.holds(&name.1, &service.labels) {
-            for address in &service.addresses {
-                found.insert(Found {
-                    address: address.clone(),
-                    ports: Vec::new(),
-                    qualifiers: target.qualifiers.clone(),
-                });
-            }
+            let rule = Rule::new([], &target.qualifiers);
+            add(found, rule, &service.addresses);
         }
     }
     for (name, slice) in &addresses.slices {
         if in_namespace(name) && selector.holds(&slice.service, &slice.labels) {
-            for address in &slice.addresses {
-                found.insert(Found {
-                    address: address.clone(),
-                    ports: slice.ports.iter().map(|port| (*port, None)).collect(),
-                    qualifiers: target.qualifiers.clone(),
-                });
-            }
+            let ports = slice.ports.iter().map(|port| (*port, None));
+            add(
+                found,
+                Rule::new(ports, &target.qualifiers),
+                &slice.addresses,
+            );
         }
     }
     Ok(())
@@ -233,29 +241,29 @@ impl Select<'_> {
     }
 }
 
-fn pods(target: &PodTarget, addresses: &Addresses, found: &mut BTreeSet<Found>) {
+fn pods(target: &PodTarget, addresses: &Addresses, found: &mut Wanted) {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     for (name, pod) in &addresses.pods {
         if (namespace.is_empty() || name.0 == namespace) && target.pod_selector.matches(&pod.labels)
         {
-            for address in &pod.addresses {
-                found.insert(Found {
-                    address: address.clone(),
-                    ports: target
-                        .ports
-                        .iter()
-                        .map(|port| (port.port, port.end_port))
-                        .collect(),
-                    qualifiers: target.qualifiers.clone(),
-                });
-            }
+            let ports = target.ports.iter().map(|port| (port.port, port.end_port));
+            add(found, Rule::new(ports, &target.qualifiers), &pod.addresses);
         }
+    }
+}
+
+fn add(found: &mut Wanted, rule: Rule, addresses: &[String]) {
+    if !addresses.is_empty() {
+        let known = found.entry(rule).or_default();
+        known.extend(addresses.iter().cloned());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::slicing::{self, Slices};
+    use std::collections::BTreeSet;
 
     fn labels(key: &str, value: &str) -> Labels {
         Labels::from([(key.to_owned(), value.to_owned())])
@@ -308,7 +316,17 @@ mod tests {
              spec: {{target: {{kind: Pod, name: a}}, policy: {{enforcer: BPF, mode: EnhanceProtect, enhanceProtect: {enhance}}}}}\n"
         );
         let mut object = varmor_policy::parse(&yaml).expect("valid").remove(0);
-        resolve(&mut object, &addresses())?;
+        let targets = take(&mut object);
+        let wanted = find(&targets, &addresses())?;
+        let mut composed = serde_json::to_value(&object).expect("JSON");
+        put(&mut object, &wanted);
+        let slices = slicing::assign(&Slices::new(), &wanted, &BTreeSet::new());
+        address_slice::compose(&mut composed, slices.values()).expect("a policy");
+        assert_eq!(
+            serde_json::to_value(&object).expect("JSON"),
+            composed,
+            "what is checked is what a node makes of it"
+        );
         varmor_policy::compile(&object, &Default::default()).expect("a node can enforce it");
         let enhance = object
             .spec()

@@ -46,8 +46,22 @@ impl Sender {
         }
     }
 
-    /// Does all of it; returns what failed.
-    pub async fn send(&self, actions: Vec<Action>) -> Vec<Action> {
+    /// Does all of it, stage by stage; returns what failed, and what must not be done without that.
+    pub async fn send(&self, mut actions: Vec<Action>) -> Vec<Action> {
+        let mut failed: Vec<Action> = Vec::new();
+        actions.sort_by_key(Action::stage);
+        for stage in actions.chunk_by(|a, b| a.stage() == b.stage()) {
+            let (waits, ready): (Vec<Action>, Vec<Action>) = stage
+                .iter()
+                .cloned()
+                .partition(|action| failed.iter().any(|one| needs(action, one)));
+            failed.extend(waits);
+            failed.extend(self.send_together(ready).await);
+        }
+        failed
+    }
+
+    async fn send_together(&self, actions: Vec<Action>) -> Vec<Action> {
         let results = futures_util::stream::iter(actions)
             .map(|action| async move {
                 let result = self.send_one(&action).await;
@@ -76,6 +90,16 @@ impl Sender {
                 api.patch(&profile.1, &parameters, &Patch::Apply(object))
                     .await?;
                 tracing::info!("ArmorProfile {}/{} is written", profile.0, profile.1);
+            }
+            Action::ApplySlice { slice, object, .. } => {
+                let parameters = PatchParams::apply(MANAGER).force();
+                let api = self.slices(slice);
+                api.patch(&slice.1, &parameters, &Patch::Apply(object))
+                    .await?;
+            }
+            Action::DeleteSlice(slice) => {
+                let api = self.slices(slice);
+                api.delete(&slice.1, &DeleteParams::default()).await?;
             }
             Action::Mark { profile, policy } => {
                 let patch = json!({"metadata": {"annotations": {kinds::POLICY_GONE: policy}}});
@@ -206,6 +230,10 @@ impl Sender {
         Api::namespaced_with(self.client.clone(), &profile.0, &kinds::profiles())
     }
 
+    fn slices(&self, slice: &Name) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &slice.0, &kinds::address_slices())
+    }
+
     fn policies(&self, policy: &PolicyKey) -> Option<Api<DynamicObject>> {
         let is_its = |resource: &ApiResource| resource.kind == policy.0;
         let resource = kinds::policies().into_iter().find(is_its)?;
@@ -218,6 +246,16 @@ impl Sender {
     }
 }
 
+/// Whether an action must wait because another one failed: nodes keep what they have until they have all slices that a
+/// profile names, and no address goes before those are there that come in its place.
+fn needs(action: &Action, failed: &Action) -> bool {
+    let of = |action: &Action| match action {
+        Action::Apply { profile, .. } | Action::ApplySlice { profile, .. } => Some(profile.clone()),
+        _ => None,
+    };
+    of(action).is_some_and(|profile| of(failed) == Some(profile))
+}
+
 fn what(action: &Action) -> String {
     match action {
         Action::Apply { profile, .. }
@@ -226,6 +264,9 @@ fn what(action: &Action) -> String {
         | Action::Release(profile)
         | Action::ProfileStatus { profile, .. } => {
             format!("ArmorProfile {}/{}", profile.0, profile.1)
+        }
+        Action::ApplySlice { slice, .. } | Action::DeleteSlice(slice) => {
+            format!("ArmorAddressSlice {}/{}", slice.0, slice.1)
         }
         Action::Restart(restart) => {
             let workload = &restart.workload;
@@ -254,6 +295,28 @@ fn shortened(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_waits_for_its_slices_and_what_goes_for_it() {
+        let name = |name: &str| ("demo".to_owned(), name.to_owned());
+        let slice = |profile: &str, adds| Action::ApplySlice {
+            slice: name("s"),
+            profile: name(profile),
+            object: Value::Null,
+            adds,
+        };
+        let profile = Action::Apply {
+            profile: name("a"),
+            object: Value::Null,
+        };
+        assert!(slice("a", true).stage() < profile.stage());
+        assert!(profile.stage() < slice("a", false).stage());
+        assert!(profile.stage() < Action::DeleteSlice(name("s")).stage());
+        assert!(needs(&profile, &slice("a", true)) && needs(&slice("a", false), &profile));
+        assert!(needs(&slice("a", false), &slice("a", true)));
+        assert!(!needs(&profile, &slice("b", true)));
+        assert!(!needs(&profile, &Action::Release(name("a"))));
+    }
 
     #[test]
     fn long_notes_are_cut_between_characters() {

@@ -55,6 +55,14 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
         ),
         follow(
             shared,
+            kinds::KIND_ADDRESS_SLICE,
+            dynamic(&kinds::address_slices()),
+            |world, name, slice| drop(world.address_slices.insert(name, slice)),
+            |world, name| drop(world.address_slices.remove(name)),
+            |world| world.address_slices.keys().cloned().collect(),
+        ),
+        follow(
+            shared,
             "ArmorNode",
             dynamic(&kinds::nodes()),
             |world, name, node| drop(world.reports.insert(name.1, report(&node))),

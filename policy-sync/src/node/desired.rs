@@ -7,6 +7,8 @@ use serde_json::Value;
 use varmor_node_api::api;
 use varmor_policy::owner::WorkloadName;
 
+use super::profiles::Waiting;
+
 /// Labels.
 pub type Labels = BTreeMap<String, String>;
 
@@ -40,6 +42,8 @@ pub struct Desired {
     pub workloads: BTreeMap<WorkloadName, Labels>,
     /// Pods of this node by UID.
     pub pods: BTreeMap<String, PodOwner>,
+    /// Versions of policies that are not among them yet: a part is missing.
+    pub waiting: BTreeMap<PolicyKey, Waiting>,
     /// Policies of which the controller has said that they are gone.
     pub gone: BTreeSet<PolicyKey>,
     /// The policies are those that profiles have been made of: a policy without a profile may well be there.
@@ -135,7 +139,8 @@ impl Desired {
             .cloned()
             .partition(|key| !self.from_profiles || self.gone.contains(key));
         let mut ask = ask;
-        ask.retain(|key| !sent.kept.contains(key));
+        // What waits has a profile: nobody needs to be asked.
+        ask.retain(|key| !sent.kept.contains(key) && !self.waiting.contains_key(key));
         let is_empty = apply.is_empty() && delete.is_empty() && ask.is_empty();
         (!is_empty).then_some(PolicyDelta { apply, delete, ask })
     }
@@ -241,6 +246,7 @@ impl<K: Ord + Clone> Relist<K> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::profiles::{Profile, Profiles};
     use super::*;
     use serde_json::json;
 
@@ -362,6 +368,25 @@ mod tests {
         sent.keep([key("a")]);
         desired.gone.insert(key("a"));
         assert_eq!(desired.unsent(&sent).unwrap().delete, [key("a")]);
+    }
+
+    #[test]
+    fn what_waits_for_addresses_stays_as_it_was_without_a_question() {
+        let mut desired = desired();
+        desired.from_profiles = true;
+        let profile = Profile {
+            policy: desired.policies.remove(&key("a")).unwrap(),
+            slices: vec![("demo".into(), "a-0".into())],
+        };
+        Profiles::default().put(key("a"), profile, &mut desired);
+        let mut sent = Sent::default();
+        sent.told(&desired);
+        sent.found([key("a"), key("b")]);
+        let delta = desired.unsent(&sent).unwrap();
+        assert_eq!(delta.apply, [(key("b"), wanted(1))]);
+        assert!(delta.delete.is_empty() && delta.ask.is_empty(), "{delta:?}");
+        desired.waiting.clear();
+        assert_eq!(desired.unsent(&sent).unwrap().ask, [key("a")]);
     }
 
     #[test]

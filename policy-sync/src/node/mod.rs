@@ -5,6 +5,7 @@ mod desired;
 mod owners;
 mod pod_events;
 mod policies;
+mod profiles;
 mod push;
 mod report;
 mod watches;

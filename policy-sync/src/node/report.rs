@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
@@ -94,8 +94,20 @@ async fn look(
     let generation = |key: &PolicyKey| shared.sent().generation(key);
     let desired = shared.desired();
     let workload = |uid: &str| desired.pods.get(uid).and_then(|pod| pod.workload.clone());
+    let waiting = desired.waiting.iter().map(|(key, waiting)| {
+        // What was in force before goes on, and the present version does not.
+        let state = if waiting.is_late(Instant::now()) {
+            "Failed"
+        } else {
+            "Loading"
+        };
+        (key, state, waiting.message.as_str(), waiting.generation)
+    });
+    let refused = refused
+        .iter()
+        .map(|(key, message)| (key, "Failed", message.as_str(), generation(key)));
     let settled = status.settled && list.policies.iter().all(|policy| !is_loading(policy));
-    let report = report(&status, &list, &refused, generation, workload);
+    let report = report(&status, &list, refused.chain(waiting), generation, workload);
     Ok((report, settled, list))
 }
 
@@ -111,10 +123,11 @@ pub fn waits_for_restart(shortfall: &str) -> bool {
     shortfall.contains("created anew")
 }
 
-fn report(
+/// `behind`: policies whose present version is not in force, with a state, why, and that version.
+fn report<'a>(
     status: &api::StatusResponse,
     list: &api::ListResponse,
-    refused: &BTreeMap<PolicyKey, String>,
+    behind: impl Iterator<Item = (&'a PolicyKey, &'static str, &'a str, i64)>,
     generation: impl Fn(&PolicyKey) -> i64,
     workload: impl Fn(&str) -> Option<WorkloadName>,
 ) -> Value {
@@ -132,13 +145,11 @@ fn report(
         let generation = generation(&key);
         policies.insert(key, one(policy, generation, &workload));
     }
-    for (key, message) in refused {
-        let generation = generation(key);
-        // What was in force before goes on, and the present version does not.
+    for (key, state, message, generation) in behind {
         let entry = policies
             .entry(key.clone())
             .or_insert_with(|| json!({"selected": 0, "held": 0, "pendingRestart": 0}));
-        entry["state"] = json!("Failed");
+        entry["state"] = json!(state);
         entry["message"] = json!(message);
         entry["generation"] = json!(generation);
     }
@@ -251,16 +262,19 @@ mod tests {
     #[test]
     fn containers_are_counted_and_failures_told() {
         let mut list = api::ListResponse::new();
-        list.policies = vec![status("a", ""), status("b", "no BPF LSM"), status("f", "")];
+        let reasons = [("a", ""), ("b", "no BPF LSM"), ("f", ""), ("w", "")];
+        list.policies = reasons.map(|(name, reason)| status(name, reason)).into();
         list.policies[2].source = "/etc/a.yaml".into();
-        let refused = BTreeMap::from([(
-            ("VarmorPolicy".into(), "demo".into(), "f".into()),
-            "it is in a file".to_owned(),
-        )]);
+        let key = |name: &str| ("VarmorPolicy".into(), "demo".into(), name.into());
+        let (waits, refused) = (key("w"), key("f"));
+        let behind = [
+            (&refused, "Failed", "it is in a file", 4),
+            (&waits, "Loading", "no slice", 5),
+        ];
         let report = report(
             &api::StatusResponse::new(),
             &list,
-            &refused,
+            behind.into_iter(),
             |_| 4,
             |uid| (uid == "u").then(|| WorkloadName::new("Deployment", "demo", "web")),
         );
@@ -274,6 +288,8 @@ mod tests {
                  "message": "BPF: no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "f", "generation": 4, "state": "Failed",
                  "message": "it is in a file", "selected": 0, "held": 0, "pendingRestart": 0},
+                {"kind": "VarmorPolicy", "namespace": "demo", "name": "w", "generation": 5, "state": "Loading",
+                 "message": "no slice", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
             ])
         );
     }

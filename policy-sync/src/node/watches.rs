@@ -17,8 +17,10 @@ use kube::{Client, Resource};
 use serde_json::Value;
 use varmor_policy::owner::WorkloadName;
 
-use super::desired::{PolicyKey, Relist, Wanted};
+use super::desired::{Desired, PolicyKey, Relist, Wanted};
+use super::profiles::{self, Profile, Profiles};
 use super::{Options, Shared};
+use crate::address_slice::AddressSlice;
 use crate::kinds;
 
 /// A question of the API server that failed is asked again after this long.
@@ -36,7 +38,8 @@ pub async fn run(client: &Client, shared: &Arc<Shared>, options: &Options) {
     };
     let policies = async {
         if options.profiles {
-            follow_policies(client, shared, vec![kinds::profiles()]).await;
+            let resources = vec![kinds::profiles(), kinds::address_slices()];
+            follow_policies(client, shared, resources).await;
         } else {
             follow_policies(client, shared, kinds::policies().into()).await;
         }
@@ -202,59 +205,106 @@ async fn follow_policies(client: &Client, shared: &Arc<Shared>, resources: Vec<A
     let count = streams.len();
     let mut events = futures_util::stream::select_all(streams.map(StreamExt::boxed));
     let mut listed = std::collections::BTreeSet::new();
+    let mut profiles = Profiles::default();
     let mut relists: BTreeMap<String, Relist<PolicyKey>> = BTreeMap::new();
+    let mut slices_relist = Relist::default();
     while let Some((kind, event)) = events.next().await {
-        let relist = relists.entry(kind.clone()).or_default();
-        match event {
-            Ok(Event::Init) => relist.begin(),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                let Some((key, wanted)) = policy(&kind, &object) else {
-                    continue;
-                };
-                relist.saw(&key);
-                // A profile that is being deleted holds until its controller says that the policy is gone.
-                let is_gone = if kind == kinds::KIND_PROFILE {
-                    kinds::policy_is_gone(&object.metadata)
-                } else {
-                    object.metadata.deletion_timestamp.is_some()
-                };
-                shared.change(|desired| {
-                    if is_gone {
-                        desired.policies.remove(&key);
-                        desired.gone.insert(key);
-                    } else {
-                        desired.gone.remove(&key);
-                        desired.policies.insert(key, wanted);
-                    }
-                });
+        if let Err(error) = &event {
+            tracing::warn!("{kind}: {error}; what was known stays in force");
+        }
+        if matches!(event, Ok(Event::InitDone)) {
+            listed.insert(kind.clone());
+        }
+        let all = listed.len() == count;
+        let Ok(event) = event else { continue };
+        shared.change(|desired| {
+            if kind == kinds::KIND_ADDRESS_SLICE {
+                take_slice(event, &mut profiles, &mut slices_relist, desired);
+            } else {
+                let relist = relists.entry(kind.clone()).or_default();
+                take_policy(&kind, event, &mut profiles, relist, desired);
             }
-            Ok(Event::Delete(object)) => {
-                if let Some((key, _)) = policy(&kind, &object) {
-                    shared.change(|desired| drop(desired.policies.remove(&key)));
-                }
+            desired.has_policies = all;
+        });
+    }
+}
+
+fn take_slice(
+    event: Event<DynamicObject>,
+    profiles: &mut Profiles,
+    relist: &mut Relist<profiles::Name>,
+    desired: &mut Desired,
+) {
+    let name = |object: &DynamicObject| {
+        let metadata = &object.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        (namespace, metadata.name.clone().unwrap_or_default())
+    };
+    match event {
+        Event::Init => relist.begin(),
+        Event::InitApply(object) | Event::Apply(object) => {
+            let name = name(&object);
+            relist.saw(&name);
+            profiles.put_slice(name, AddressSlice::read(&object), desired);
+        }
+        Event::Delete(object) => profiles.remove_slice(&name(&object), desired),
+        Event::InitDone => {
+            for gone in relist.end(profiles.slices()) {
+                profiles.remove_slice(&gone, desired);
             }
-            Ok(Event::InitDone) => {
-                listed.insert(kind.clone());
-                let all = listed.len() == count;
-                shared.change(|desired| {
-                    let known = desired.policies.keys();
-                    // Profiles are of both kinds of policies.
-                    let known = known.filter(|key| key.0 == kind || kind == kinds::KIND_PROFILE);
-                    for gone in relist.end(known) {
-                        desired.policies.remove(&gone);
-                    }
-                    // What was said of them was long ago.
-                    desired.gone.clear();
-                    desired.has_policies = all;
-                });
+        }
+    }
+}
+
+/// Takes a policy, or a profile of one.
+fn take_policy(
+    kind: &str,
+    event: Event<DynamicObject>,
+    profiles: &mut Profiles,
+    relist: &mut Relist<PolicyKey>,
+    desired: &mut Desired,
+) {
+    match event {
+        Event::Init => relist.begin(),
+        Event::InitApply(object) | Event::Apply(object) => {
+            let Some((key, profile)) = policy(kind, &object) else {
+                return;
+            };
+            relist.saw(&key);
+            // A profile that is being deleted holds until its controller says that the policy is gone.
+            let is_gone = if kind == kinds::KIND_PROFILE {
+                kinds::policy_is_gone(&object.metadata)
+            } else {
+                object.metadata.deletion_timestamp.is_some()
+            };
+            if is_gone {
+                profiles.remove(&key, desired);
+                desired.gone.insert(key);
+            } else {
+                desired.gone.remove(&key);
+                profiles.put(key, profile, desired);
             }
-            Err(error) => tracing::warn!("{kind}: {error}; what was known stays in force"),
+        }
+        Event::Delete(object) => {
+            if let Some((key, _)) = policy(kind, &object) {
+                profiles.remove(&key, desired);
+            }
+        }
+        Event::InitDone => {
+            // Profiles are of both kinds of policies.
+            let known = profiles.policies();
+            let known = known.filter(|key| key.0 == kind || kind == kinds::KIND_PROFILE);
+            for gone in relist.end(known) {
+                profiles.remove(&gone, desired);
+            }
+            // What was said of them was long ago.
+            desired.gone.clear();
         }
     }
 }
 
 /// The policy of a policy object, or of a profile.
-fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Wanted)> {
+fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Profile)> {
     let (document, generation) = if kind == kinds::KIND_PROFILE {
         let spec = object.data.get("spec")?;
         let generation = spec.get("generation").and_then(Value::as_i64);
@@ -276,7 +326,11 @@ fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Wanted)> {
         object: document,
         generation: generation.unwrap_or_default(),
     };
-    Some((key, wanted))
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let slices = kinds::slices_of(object).map(|name| (namespace.clone(), name.to_owned()));
+    let slices = slices.filter(|_| kind == kinds::KIND_PROFILE).collect();
+    let policy = wanted;
+    Some((key, Profile { policy, slices }))
 }
 
 #[cfg(test)]
@@ -294,7 +348,8 @@ mod tests {
             "status": {"phase": "Pending"},
         });
         let object: DynamicObject = serde_json::from_value(policy_object).unwrap();
-        let (key, wanted) = policy("VarmorPolicy", &object).unwrap();
+        let (key, profile) = policy("VarmorPolicy", &object).unwrap();
+        let wanted = profile.policy;
         assert_eq!(key, ("VarmorPolicy".into(), "demo".into(), "a".into()));
         assert_eq!(wanted.generation, 3);
         assert_eq!(
@@ -305,10 +360,15 @@ mod tests {
         let profile = json!({
             "apiVersion": "crd.varmor.org/v1beta1", "kind": "ArmorProfile",
             "metadata": {"name": "varmor-demo-a", "namespace": "demo"},
-            "spec": {"policy": wanted.object, "generation": 3},
+            "spec": {"policy": wanted.object, "generation": 3, "addresses": ["varmor-demo-a-0"]},
         });
         let profile: DynamicObject = serde_json::from_value(profile).unwrap();
-        assert_eq!(policy("ArmorProfile", &profile), Some((key, wanted)));
+        let slices = vec![("demo".into(), "varmor-demo-a-0".into())];
+        let expected = Profile {
+            policy: wanted,
+            slices,
+        };
+        assert_eq!(policy("ArmorProfile", &profile), Some((key, expected)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod internal;
 mod status;
 mod structural;
 
+pub use internal::MAX_SLICE_ADDRESSES;
 pub use status::{Condition, Phase, PolicyStatus};
 
 use crate::types::{KIND_CLUSTER, KIND_NAMESPACED, PolicySpec};

@@ -111,6 +111,7 @@ fn the_schemas_are_structural() {
             "minItems",
             "maxItems",
             "format",
+            "anyOf",
             "x-kubernetes-validations",
             "x-kubernetes-preserve-unknown-fields",
             "x-kubernetes-list-type",
