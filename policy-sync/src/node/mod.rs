@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One node: watches fill what is wanted, one loop brings the daemon there, and another reports.
 
-mod desired;
+pub mod desired;
 mod owners;
 mod pod_events;
 mod policies;
 mod push;
-mod report;
+pub mod report;
 mod watches;
 
 use std::collections::BTreeMap;

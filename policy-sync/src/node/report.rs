@@ -21,7 +21,7 @@ use super::push::SOURCE;
 use crate::kinds;
 
 /// Field manager of the reports.
-const MANAGER: &str = "policy-sync-node";
+pub const MANAGER: &str = "policy-sync-node";
 /// Most workloads that a report names for a policy: those that wait to be restarted.
 const MAX_WAITING: usize = 100;
 /// Containers come and go without anybody telling: what the daemon has is looked at this often ...
@@ -57,17 +57,8 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             let nodes: Api<Node> = Api::all(client.clone());
             owner = nodes.get_metadata_opt(&shared.node).await.ok().flatten();
         }
-        // Goes with the node.
-        let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_ref());
-        let owners = uid.map(
-            |uid| json!([{"apiVersion": "v1", "kind": "Node", "name": shared.node, "uid": uid}]),
-        );
-        let object = json!({
-            "apiVersion": API_VERSION,
-            "kind": kinds::KIND_NODE,
-            "metadata": {"name": shared.node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
-            "report": report,
-        });
+        let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_deref());
+        let object = object(&shared.node, uid, &report);
         let parameters = PatchParams::apply(MANAGER).force();
         match api
             .patch(&shared.node, &parameters, &Patch::Apply(&object))
@@ -81,6 +72,18 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             }
         }
     }
+}
+
+/// The object of a node's report. It goes with the Node of this UID.
+pub fn object(node: &str, uid: Option<&str>, report: &Value) -> Value {
+    let owners =
+        uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": kinds::KIND_NODE,
+        "metadata": {"name": node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
+        "report": report,
+    })
 }
 
 /// The report, whether the daemon has dealt with everything, and what it said.
@@ -111,7 +114,9 @@ pub fn waits_for_restart(shortfall: &str) -> bool {
     shortfall.contains("created anew")
 }
 
-fn report(
+/// What is said of the policies: `refused` are those that the daemon did not take; `generation` and `workload` tell of a
+/// policy and of a pod's UID.
+pub fn report(
     status: &api::StatusResponse,
     list: &api::ListResponse,
     refused: &BTreeMap<PolicyKey, String>,
