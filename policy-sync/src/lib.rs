@@ -4,6 +4,7 @@
 
 pub mod controller;
 pub mod kinds;
+mod marks;
 pub mod node;
 
 /// Ends when the process is told to stop.

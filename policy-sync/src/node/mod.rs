@@ -3,6 +3,7 @@
 
 pub mod desired;
 mod owners;
+pub mod pace;
 mod pod_events;
 mod policies;
 mod push;

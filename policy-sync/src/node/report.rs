@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
@@ -16,18 +16,15 @@ use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
+use super::pace::{PERIOD, Pace, SOON, Step};
 use super::pod_events::PodEvents;
 use super::push::SOURCE;
-use crate::kinds;
+use crate::{kinds, marks};
 
 /// Field manager of the reports.
 pub const MANAGER: &str = "policy-sync-node";
 /// Most workloads that a report names for a policy: those that wait to be restarted.
 const MAX_WAITING: usize = 100;
-/// Containers come and go without anybody telling: what the daemon has is looked at this often ...
-const PERIOD: Duration = Duration::from_secs(10);
-/// ... and this long after a change of the policies, until it has settled.
-const SOON: Duration = Duration::from_millis(100);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -36,21 +33,20 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
     let mut events = PodEvents::new(client.clone(), &shared.node);
     let mut owner = None;
-    let mut written = Value::Null;
+    let mut pace = Pace::default();
     let mut pause = SOON;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;
-        pause = PERIOD;
         let Ok((report, settled, list)) = look(shared).await else {
             pause = RETRY;
             continue;
         };
         if settled {
             events.tell(&list).await;
-        } else {
-            pause = SOON;
         }
-        if report == written {
+        pause = if settled { PERIOD } else { SOON };
+        if let Step::Wait(time) = pace.next(&report, settled, Instant::now()) {
+            pause = time;
             continue;
         }
         if owner.is_none() {
@@ -64,7 +60,7 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             .patch(&shared.node, &parameters, &Patch::Apply(&object))
             .await
         {
-            Ok(_) => written = report,
+            Ok(_) => pace.wrote(report, Instant::now()),
             Err(error) => {
                 tracing::warn!("the report can't be written: {error}");
                 pause = RETRY;
@@ -147,6 +143,18 @@ pub fn report(
         entry["message"] = json!(message);
         entry["generation"] = json!(generation);
     }
+    // Most are in force and select nothing here. Of thousands of policies on thousands of nodes only that can be said.
+    let mut quiet = Vec::new();
+    policies.retain(|key, entry| {
+        let is_quiet =
+            entry["state"] == "InForce" && entry["message"] == "" && entry["selected"] == 0;
+        if is_quiet {
+            let generation = entry["generation"].as_i64().unwrap_or_default();
+            quiet.push(marks::mark(key, generation));
+        }
+        !is_quiet
+    });
+    let in_force = quiet.len();
     let policies: Vec<Value> = policies
         .into_iter()
         .map(|((kind, namespace, name), mut entry)| {
@@ -168,6 +176,8 @@ pub fn report(
         "enforcers": enforcers,
         "troubles": status.troubles,
         "policies": policies,
+        "inForceWithoutContainers": in_force,
+        "inForce": marks::text(quiet),
     })
 }
 
@@ -280,6 +290,46 @@ mod tests {
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "f", "generation": 4, "state": "Failed",
                  "message": "it is in a file", "selected": 0, "held": 0, "pendingRestart": 0},
             ])
+        );
+    }
+    #[test]
+    fn of_a_policy_without_containers_only_its_version_is_said() {
+        let mut list = api::ListResponse::new();
+        list.policies = vec![
+            status("a", ""),
+            status("b", ""),
+            status("c", "is being loaded"),
+        ];
+        for policy in &mut list.policies[1..] {
+            policy.containers.clear();
+        }
+        let report = report(
+            &api::StatusResponse::new(),
+            &list,
+            &BTreeMap::new(),
+            |_| 4,
+            |_| None,
+        );
+        let names: Vec<&Value> = report["policies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["name"])
+            .collect();
+        assert_eq!(names, ["a", "c"]);
+        assert_eq!(report["inForceWithoutContainers"], 1);
+        let key = |name: &str| {
+            (
+                "VarmorPolicy".to_owned(),
+                "demo".to_owned(),
+                name.to_owned(),
+            )
+        };
+        let text = report["inForce"].as_str().unwrap();
+        assert!(marks::has(text, marks::mark(&key("b"), 4)));
+        assert!(
+            !marks::has(text, marks::mark(&key("b"), 3))
+                && !marks::has(text, marks::mark(&key("c"), 4))
         );
     }
 }

@@ -273,7 +273,7 @@ fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Wanted)> {
         text("/metadata/name"),
     );
     let wanted = Wanted {
-        object: document,
+        object: document.into(),
         generation: generation.unwrap_or_default(),
     };
     Some((key, wanted))
@@ -305,7 +305,7 @@ mod tests {
         let profile = json!({
             "apiVersion": "crd.varmor.org/v1beta1", "kind": "ArmorProfile",
             "metadata": {"name": "varmor-demo-a", "namespace": "demo"},
-            "spec": {"policy": wanted.object, "generation": 3},
+            "spec": {"policy": *wanted.object, "generation": 3},
         });
         let profile: DynamicObject = serde_json::from_value(profile).unwrap();
         assert_eq!(policy("ArmorProfile", &profile), Some((key, wanted)));
