@@ -9,6 +9,9 @@ CONTAINERD ?= 2.1
 # For `make kube-test`: a file or a folder.
 SCENARIOS ?= integration/kube/scenarios
 
+# For `make kube-scale`; `--help` of target/release/kube-scale says what there is. Empty: a size that takes a minute.
+SCALE ?= --policies 1000 --nodes 2000 --watching 500 --pods 10000 --changes 30 --processes 2
+
 # For `make fuzz`: how long each target runs.
 FUZZ_SECONDS ?= 300
 
@@ -19,7 +22,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-down clean clean-cache
+.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +103,9 @@ kube-test: build ## all of the cluster's scenarios, in a cluster of its own; SCE
 
 kube-latency: build ## a hundred changes of a policy in the cluster that is up: how long each part takes
 	target/release/kube-latency
+
+kube-scale: build ## 2,000 simulated nodes, 1,000 policies, 10,000 pods on a control plane of its own; SCALE= another size
+	@nice integration/kube/scale $(SCALE)
 
 kube-down: ## ends the cluster
 	@integration/kube/down

@@ -2,14 +2,10 @@
 //! `policy-sync`: between the API server and the node daemons. `policy-sync node` runs on every node, without privileges,
 //! and brings policies and what is known of pods to the daemon there; `policy-sync controller` runs once in the cluster.
 
-mod address_slice;
-mod controller;
-mod kinds;
-mod node;
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use policy_sync::{controller, node};
 use tracing_subscriber::EnvFilter;
 
 /// Policies from the API server to the nodes, and what became of them back.
@@ -50,16 +46,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Ends when the process is told to stop.
-async fn stopped() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ mod address_slices;
 mod lease;
 mod plan;
 mod profile;
+mod reports;
 mod resolve;
 mod restart;
 mod send;
@@ -19,9 +20,10 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use varmor_policy::compile::Settings;
 
+use crate::kinds;
 use lease::Lease;
 use plan::{Planner, World};
 use send::Sender;
@@ -52,6 +54,7 @@ pub struct Options {
 pub struct Shared {
     world: Mutex<World>,
     changed: Notify,
+    reported: Notify,
 }
 
 impl Shared {
@@ -60,10 +63,15 @@ impl Shared {
         self.world.lock().expect("no panic while it was held")
     }
 
-    /// Changes what is known of the cluster.
-    pub fn change(&self, change: impl FnOnce(&mut World)) {
+    /// Changes what is known of a kind of objects. On what nodes say only statuses depend, so that it waits until one may be
+    /// written: it comes from all nodes at a time.
+    pub fn change(&self, kind: &str, change: impl FnOnce(&mut World)) {
         change(&mut self.world());
-        self.changed.notify_one();
+        if kind == kinds::KIND_NODE {
+            self.reported.notify_one();
+        } else {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -128,7 +136,17 @@ async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
     let mut status_at = Instant::now();
     let mut pause = RETRY;
     loop {
-        let _ = timeout(pause, shared.changed.notified()).await;
+        let reported = async {
+            shared.reported.notified().await;
+            sleep_until(status_at).await;
+        };
+        let something = async {
+            tokio::select! {
+                () = shared.changed.notified() => {}
+                () = reported => {}
+            }
+        };
+        let _ = timeout(pause, something).await;
         sleep(TOGETHER).await;
         let with_status = Instant::now() >= status_at;
         let actions = {
@@ -146,6 +164,7 @@ async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
         pause = match (with_status, failed.is_empty()) {
             (false, _) => status_at.saturating_duration_since(Instant::now()),
             (true, false) => RETRY,
+            (true, true) if planner.is_waiting() => plan::COUNT_EVERY,
             // Everything that changes is told; this is for what a bug or a lost answer would leave.
             (true, true) => Duration::from_secs(60),
         };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use varmor_policy::owner::WorkloadName;
 use super::PolicyKey;
 use super::address_slices::{Sliced, Unseen};
 use super::profile::{self, FINALIZER};
+use super::reports::Reports;
 use super::resolve::{Addresses, Name};
 use super::restart::{self, Restart, Restarts};
 use super::status::{Summary, policy_status, profile_status, summary};
@@ -22,6 +23,9 @@ use crate::kinds;
 
 /// The lists that must be complete before anything is done.
 pub const LISTS: usize = 8;
+
+/// The numbers of a profile are written this often while nodes are still taking it: each time, it goes to every node.
+pub const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// The cluster as the watches show it.
 #[derive(Debug, Default)]
@@ -32,8 +36,8 @@ pub struct World {
     pub profiles: BTreeMap<Name, DynamicObject>,
     /// ArmorAddressSlices.
     pub address_slices: BTreeMap<Name, DynamicObject>,
-    /// What nodes report of policies, by node.
-    pub reports: BTreeMap<String, BTreeMap<PolicyKey, Value>>,
+    /// What nodes report of policies.
+    pub reports: Reports,
     /// Where services and pods are.
     pub addresses: Addresses,
     /// Counts changes of `addresses`.
@@ -173,6 +177,8 @@ pub struct Planner {
     planned: HashMap<String, (Option<String>, Action)>,
     unseen: Unseen,
     restarts: Restarts,
+    /// Profiles whose numbers are not written yet, since they are about to change, and when they will be.
+    counts_due: HashMap<Name, Instant>,
 }
 
 impl Planner {
@@ -185,6 +191,7 @@ impl Planner {
             planned: HashMap::new(),
             unseen: Unseen::default(),
             restarts: Restarts::default(),
+            counts_due: HashMap::new(),
         }
     }
 
@@ -195,6 +202,7 @@ impl Planner {
         let mut wanted_slices: BTreeSet<Name> = BTreeSet::new();
         self.unseen.look(world);
         let mut waiting = Vec::new();
+        let owned = owned_profiles(world);
         self.checked
             .retain(|key, _| world.policies.contains_key(key));
         for (key, policy) in &world.policies {
@@ -207,7 +215,8 @@ impl Planner {
                 &key.1
             };
             let namespace = namespace.clone();
-            let present = owned_profile(world, &namespace, policy);
+            let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+            let present = owned.get(&(namespace.as_str(), uid)).copied();
             let present_profile = present.map(|(_, profile)| profile);
             let Outcome { sliced, refused } =
                 self.check(world, key, &namespace, policy, present_profile);
@@ -247,7 +256,8 @@ impl Planner {
                     None => generation,
                     Some(_) => before_generation(world, profile.as_ref()),
                 };
-                let sum = summary(world.reports.iter(), key, in_force);
+                let sum = summary(&world.reports, key, in_force);
+                let counts = profile.as_ref().is_none_or(|name| self.counts(name, &sum));
                 actions.extend(statuses(
                     world,
                     key,
@@ -255,9 +265,11 @@ impl Planner {
                     profile.as_ref(),
                     refused.as_deref(),
                     &sum,
+                    counts,
                 ));
             }
         }
+        let living = living(world);
         for (name, profile) in &world.profiles {
             let version = profile.metadata.resource_version.clone();
             let is_ours = profile
@@ -270,7 +282,7 @@ impl Planner {
                 continue;
             }
             let is_wanted = wanted.contains(name);
-            if let Some(policy) = unmarked(world, profile).filter(|_| !is_wanted) {
+            if let Some(policy) = unmarked(&living, profile).filter(|_| !is_wanted) {
                 let profile = name.clone();
                 actions.push((version, Action::Mark { profile, policy }));
             // Also where somebody deletes it while its policy is there: it is made anew then.
@@ -282,10 +294,33 @@ impl Planner {
         }
         actions.extend(self.unseen.unneeded(world, &wanted_slices));
         if with_status {
+            self.counts_due
+                .retain(|name, _| world.profiles.contains_key(name));
             let due = self.restarts.due(&waiting, Instant::now());
             actions.extend(due.into_iter().map(|one| (None, Action::Restart(one))));
         }
         self.only_new(actions)
+    }
+
+    /// Whether something waits for its time.
+    pub fn is_waiting(&self) -> bool {
+        !self.counts_due.is_empty()
+    }
+
+    /// Whether the numbers of a profile are to be written now: when all nodes have said what became of it, or some never do.
+    fn counts(&mut self, profile: &Name, sum: &Summary) -> bool {
+        let now = Instant::now();
+        if sum.current + sum.failures.len() >= sum.desired {
+            self.counts_due.remove(profile);
+            return true;
+        }
+        let due = self.counts_due.entry(profile.clone());
+        let due = due.or_insert(now + COUNT_EVERY);
+        let is_due = *due <= now;
+        if is_due {
+            *due = now + COUNT_EVERY;
+        }
+        is_due
     }
 
     /// Plans these again.
@@ -382,31 +417,32 @@ fn has_addresses(document: &Value) -> bool {
     .any(|word| text.contains(word))
 }
 
-/// The profile that was made of this very policy, not of an earlier one of its name.
-fn owned_profile<'a>(
-    world: &'a World,
-    namespace: &str,
-    policy: &DynamicObject,
-) -> Option<(&'a Name, &'a DynamicObject)> {
-    let uid = policy.metadata.uid.as_ref()?;
-    let from = (namespace.to_owned(), String::new());
-    world
-        .profiles
-        .range(from..)
-        .take_while(|(name, _)| name.0 == namespace)
-        .find(|(_, profile)| {
-            let mut owners = profile.metadata.owner_references.iter().flatten();
-            owners.any(|owner| owner.uid == *uid)
-        })
+/// Profiles by namespace and UID of the policy that each was made of: this very policy, not an earlier one of its name.
+fn owned_profiles(world: &World) -> HashMap<(&str, &str), (&Name, &DynamicObject)> {
+    let mut owned = HashMap::new();
+    for (name, profile) in &world.profiles {
+        for owner in profile.metadata.owner_references.iter().flatten() {
+            let key = (name.0.as_str(), owner.uid.as_str());
+            owned.entry(key).or_insert((name, profile));
+        }
+    }
+    owned
+}
+
+/// UIDs of the policies that are there.
+fn living(world: &World) -> HashSet<&str> {
+    let policies = world.policies.values();
+    let living = policies.filter(|policy| policy.metadata.deletion_timestamp.is_none());
+    living
+        .filter_map(|policy| policy.metadata.uid.as_deref())
+        .collect()
 }
 
 /// The policy of a profile, if it is gone and the profile does not say so yet.
-fn unmarked(world: &World, profile: &DynamicObject) -> Option<String> {
+fn unmarked(living: &HashSet<&str>, profile: &DynamicObject) -> Option<String> {
     let mut owners = profile.metadata.owner_references.iter().flatten();
     let uid = &owners.next()?.uid;
-    let is_there = world.policies.values().any(|policy| {
-        policy.metadata.uid.as_ref() == Some(uid) && policy.metadata.deletion_timestamp.is_none()
-    });
+    let is_there = living.contains(uid.as_str());
     (!is_there && !kinds::policy_is_gone(&profile.metadata)).then(|| uid.clone())
 }
 
@@ -434,6 +470,7 @@ fn statuses(
     profile: Option<&Name>,
     refused: Option<&str>,
     sum: &Summary,
+    counts: bool,
 ) -> Vec<(Option<String>, Action)> {
     let mut actions = Vec::new();
     let old = policy.data.get("status").cloned().unwrap_or_default();
@@ -460,7 +497,7 @@ fn statuses(
     }
     if let Some((name, profile)) = profile.and_then(|name| world.profiles.get_key_value(name)) {
         let status = profile_status(sum);
-        if profile.data.get("status") != Some(&status) {
+        if counts && profile.data.get("status") != Some(&status) {
             let action = Action::ProfileStatus {
                 profile: name.clone(),
                 status,

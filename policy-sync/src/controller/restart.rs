@@ -47,15 +47,10 @@ pub fn waiting(
     let uid = policy.metadata.uid.clone().unwrap_or_default();
     let short: String = uid.chars().take(8).collect();
     let target = &spec["target"];
-    let entries = world.reports.values().filter_map(|report| report.get(key));
-    let entries = entries
-        .filter(|entry| entry["generation"] == generation && entry["state"] == "InForce")
-        .flat_map(|entry| entry["waiting"].as_array().into_iter().flatten());
+    let entries = world.reports.of(key).map(|(_, entry)| entry);
     let workloads: BTreeSet<WorkloadName> = entries
-        .map(|one| {
-            let text = |field: &str| one[field].as_str().unwrap_or_default();
-            WorkloadName::new(text("kind"), text("namespace"), text("name"))
-        })
+        .filter(|entry| entry.generation == generation && &*entry.state == "InForce")
+        .flat_map(|entry| entry.waiting.iter().cloned())
         // A node says which; it has no say in whom the policy is about.
         .filter(|name| {
             target["kind"] == *name.kind
@@ -112,7 +107,6 @@ impl Restarts {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::collections::BTreeMap;
 
     fn key() -> PolicyKey {
         ("VarmorPolicy".into(), "demo".into(), "p".into())
@@ -128,9 +122,12 @@ mod tests {
 
     fn names(spec: Value, entry: Value) -> Vec<String> {
         let mut world = World::default();
-        world
-            .reports
-            .insert("n".into(), BTreeMap::from([(key(), entry)]));
+        let (kind, namespace, name) = key();
+        let mut entry = entry;
+        entry["kind"] = json!(kind);
+        entry["namespace"] = json!(namespace);
+        entry["name"] = json!(name);
+        world.reports.put("n", &json!({"policies": [entry]}));
         let found = waiting(&world, &key(), &policy(spec), "varmor-demo-p");
         found
             .into_iter()

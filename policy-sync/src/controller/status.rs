@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the nodes report, as the status of a policy and of its profile. Pure.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
+
+use super::reports::Reports;
 
 /// Most failing nodes that a profile names: an object has a limited size.
 const MAX_CONDITIONS: usize = 50;
@@ -28,31 +28,28 @@ pub struct Summary {
     pub failures: Vec<(String, String)>,
 }
 
-/// Adds up the reports (by node) about a policy (kind, namespace, name).
-pub fn summary<'a>(
-    reports: impl Iterator<Item = (&'a String, &'a BTreeMap<super::PolicyKey, Value>)>,
-    key: &super::PolicyKey,
-    generation: i64,
-) -> Summary {
-    let mut sum = Summary::default();
-    for (node, report) in reports {
-        sum.desired += 1;
-        let Some(entry) = report.get(key) else {
-            continue;
-        };
-        let count = |field: &str| entry[field].as_u64().unwrap_or_default();
-        sum.selected += count("selected");
-        sum.held += count("held");
-        sum.pending_restart += count("pendingRestart");
-        if entry["generation"].as_i64() != Some(generation) {
+/// Adds up the reports about a policy (kind, namespace, name).
+pub fn summary(reports: &Reports, key: &super::PolicyKey, generation: i64) -> Summary {
+    let mut sum = Summary {
+        desired: reports.nodes().len(),
+        current: reports.quietly_in_force(key, generation),
+        ..Summary::default()
+    };
+    for (node, entry) in reports.of(key) {
+        sum.selected += entry.selected;
+        sum.held += entry.held;
+        sum.pending_restart += entry.pending_restart;
+        if entry.generation != generation {
             continue;
         }
-        match entry["state"].as_str() {
-            Some("InForce") => sum.current += 1,
-            Some("Failed") => {
-                let message = entry["message"].as_str().filter(|text| !text.is_empty());
-                let message = message.unwrap_or("it is not in force");
-                sum.failures.push((node.clone(), message.to_owned()));
+        match &*entry.state {
+            "InForce" => sum.current += 1,
+            "Failed" => {
+                let message = match &*entry.message {
+                    "" => "it is not in force",
+                    message => message,
+                };
+                sum.failures.push((node.to_owned(), message.to_owned()));
             }
             _ => {}
         }
@@ -180,24 +177,24 @@ pub fn profile_status(sum: &Summary) -> Value {
 mod tests {
     use super::*;
 
-    type Report = BTreeMap<crate::controller::PolicyKey, Value>;
-
     fn key() -> crate::controller::PolicyKey {
         ("VarmorPolicy".into(), "demo".into(), "p".into())
     }
 
-    fn reports(states: &[(&str, i64)]) -> BTreeMap<String, Report> {
-        let report = |(index, (state, generation)): (usize, &(&str, i64))| {
-            let entry = json!({"state": state, "generation": generation, "message": "no BPF LSM",
-                "selected": 2, "held": 1, "pendingRestart": 1});
-            (format!("n{index}"), Report::from([(key(), entry)]))
-        };
-        states.iter().enumerate().map(report).collect()
+    fn reports(states: &[(&str, i64)]) -> Reports {
+        let mut reports = Reports::default();
+        for (index, (state, generation)) in states.iter().enumerate() {
+            let (kind, namespace, name) = key();
+            let report = json!({"policies": [{"kind": kind, "namespace": namespace, "name": name, "state": state,
+                "generation": generation, "message": "no BPF LSM", "selected": 2, "held": 1, "pendingRestart": 1}]});
+            reports.put(&format!("n{index}"), &report);
+        }
+        reports
     }
 
     fn status(states: &[(&str, i64)], refused: Option<&str>) -> Value {
         let reports = reports(states);
-        let sum = summary(reports.iter(), &key(), 2);
+        let sum = summary(&reports, &key(), 2);
         policy_status(&Value::Null, Some("varmor-demo-p"), refused, 2, &sum, "now")
     }
 
@@ -244,6 +241,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_only_says_that_it_is_in_force_counts() {
+        let mut reports = reports(&[("InForce", 2), ("Failed", 2)]);
+        let marks = |generation| crate::marks::text([crate::marks::mark(&key(), generation)]);
+        reports.put("quiet", &json!({"inForce": marks(2)}));
+        reports.put("behind", &json!({"inForce": marks(1)}));
+        let sum = summary(&reports, &key(), 2);
+        assert_eq!((sum.desired, sum.current, sum.failures.len()), (4, 2, 1));
+    }
+
+    #[test]
     fn a_refused_version_leaves_the_one_before_in_force() {
         let status = status(&[("InForce", 1)], Some("the target can't change"));
         assert_eq!(ready(&status).0, "Error");
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn a_profile_names_the_nodes_that_fail() {
         let reports = reports(&[("Failed", 2), ("InForce", 2)]);
-        let status = profile_status(&summary(reports.iter(), &key(), 2));
+        let status = profile_status(&summary(&reports, &key(), 2));
         assert_eq!(
             (
                 &status["desiredNumberLoaded"],

@@ -13,7 +13,6 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::PolicyKey;
 use super::Shared;
@@ -65,13 +64,12 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             shared,
             "ArmorNode",
             dynamic(&kinds::nodes()),
-            |world, name, node| drop(world.reports.insert(name.1, report(&node))),
-            |world, name| drop(world.reports.remove(&name.1)),
-            |world| world
-                .reports
-                .keys()
-                .map(|name| (String::new(), name.clone()))
-                .collect(),
+            |world, name, node: DynamicObject| world.reports.put(&name.1, &node.data["report"]),
+            |world, name| world.reports.remove(&name.1),
+            |world| {
+                let names = world.reports.nodes();
+                names.map(|name| (String::new(), name.to_owned())).collect()
+            },
         ),
         follow(
             shared,
@@ -165,16 +163,20 @@ async fn follow<K>(
                 told = false;
                 match event {
                     Event::Init => listed.clear(),
-                    Event::InitApply(object) => {
+                    Event::InitApply(mut object) => {
+                        strip(&mut object);
                         let name = name(&object);
                         listed.insert(name.clone());
-                        shared.change(|world| put(world, name, object));
+                        shared.change(what, |world| put(world, name, object));
                     }
-                    Event::Apply(object) => {
-                        shared.change(|world| put(world, name(&object), object));
+                    Event::Apply(mut object) => {
+                        strip(&mut object);
+                        shared.change(what, |world| put(world, name(&object), object));
                     }
-                    Event::Delete(object) => shared.change(|world| remove(world, &name(&object))),
-                    Event::InitDone => shared.change(|world| {
+                    Event::Delete(object) => {
+                        shared.change(what, |world| remove(world, &name(&object)))
+                    }
+                    Event::InitDone => shared.change(what, |world| {
                         for gone in known(world).iter().filter(|name| !listed.contains(*name)) {
                             remove(world, gone);
                         }
@@ -191,33 +193,17 @@ async fn follow<K>(
     }
 }
 
+/// Takes away what nobody here looks at, and is as long as the rest.
+fn strip<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
 fn name<K: Resource>(object: &K) -> Name {
     let metadata = object.meta();
     (
         metadata.namespace.clone().unwrap_or_default(),
         metadata.name.clone().unwrap_or_default(),
     )
-}
-
-/// A node's report by policy.
-fn report(node: &DynamicObject) -> BTreeMap<PolicyKey, Value> {
-    let policies = node
-        .data
-        .pointer("/report/policies")
-        .and_then(Value::as_array);
-    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-    policies
-        .into_iter()
-        .flatten()
-        .map(|entry| {
-            let key = (
-                text(entry, "kind"),
-                text(entry, "namespace"),
-                text(entry, "name"),
-            );
-            (key, entry.clone())
-        })
-        .collect()
 }
 
 fn service(object: v1::Service) -> Service {

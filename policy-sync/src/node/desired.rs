@@ -2,6 +2,7 @@
 //! What the daemon should know, what it has been sent, and the difference. No I/O: [`super::push`] sends the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use varmor_node_api::api;
@@ -27,8 +28,8 @@ pub struct PodOwner {
 /// A policy for the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// The object.
-    pub object: Value,
+    /// The object. What is wanted and what was sent are mostly the same, and kept once.
+    pub object: Arc<Value>,
     /// `metadata.generation` of the policy that the user wrote.
     pub generation: i64,
 }
@@ -256,7 +257,7 @@ mod tests {
 
     fn wanted(generation: i64) -> Wanted {
         Wanted {
-            object: json!({ "generation": generation }),
+            object: json!({ "generation": generation }).into(),
             generation,
         }
     }

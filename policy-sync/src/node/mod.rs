@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One node: watches fill what is wanted, one loop brings the daemon there, and another reports.
 
-mod desired;
+pub mod desired;
 mod owners;
+pub mod pace;
 mod pod_events;
 mod policies;
 mod profiles;
 mod push;
-mod report;
+pub mod report;
 mod watches;
 
 use std::collections::BTreeMap;

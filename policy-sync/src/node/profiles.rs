@@ -4,6 +4,7 @@
 //! there, what the daemon has stays. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::desired::{Desired, PolicyKey, Wanted};
@@ -135,7 +136,9 @@ impl Profiles {
             }
         }
         let mut policy = profile.policy.clone();
-        address_slice::compose(&mut policy.object, slices)?;
+        if !slices.is_empty() {
+            address_slice::compose(Arc::make_mut(&mut policy.object), slices)?;
+        }
         Ok(policy)
     }
 }
@@ -157,7 +160,9 @@ mod tests {
     fn profile(generation: i64, slices: &[&str]) -> Profile {
         Profile {
             policy: Wanted {
-                object: json!({"spec": {"policy": {"enhanceProtect": {}}}, "generation": generation}),
+                object:
+                    json!({"spec": {"policy": {"enhanceProtect": {}}}, "generation": generation})
+                        .into(),
                 generation,
             },
             slices: slices.iter().map(|one| name(one)).collect(),

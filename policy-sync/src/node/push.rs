@@ -94,7 +94,7 @@ async fn send(client: &Client, shared: &Shared, delta: PolicyDelta) -> Result<()
         let objects: Vec<&Value> = delta
             .apply
             .iter()
-            .map(|(_, wanted)| &wanted.object)
+            .map(|(_, wanted)| &*wanted.object)
             .collect();
         for batch in batches(&objects, MAX_REQUEST) {
             let mut request = api::ApplyRequest::new();

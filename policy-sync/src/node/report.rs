@@ -16,18 +16,15 @@ use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
+use super::pace::{PERIOD, Pace, SOON, Step};
 use super::pod_events::PodEvents;
 use super::push::SOURCE;
-use crate::kinds;
+use crate::{kinds, marks};
 
 /// Field manager of the reports.
-const MANAGER: &str = "policy-sync-node";
+pub const MANAGER: &str = "policy-sync-node";
 /// Most workloads that a report names for a policy: those that wait to be restarted.
 const MAX_WAITING: usize = 100;
-/// Containers come and go without anybody telling: what the daemon has is looked at this often ...
-const PERIOD: Duration = Duration::from_secs(10);
-/// ... and this long after a change of the policies, until it has settled.
-const SOON: Duration = Duration::from_millis(100);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -36,44 +33,34 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
     let mut events = PodEvents::new(client.clone(), &shared.node);
     let mut owner = None;
-    let mut written = Value::Null;
+    let mut pace = Pace::default();
     let mut pause = SOON;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;
-        pause = PERIOD;
         let Ok((report, settled, list)) = look(shared).await else {
             pause = RETRY;
             continue;
         };
         if settled {
             events.tell(&list).await;
-        } else {
-            pause = SOON;
         }
-        if report == written {
+        pause = if settled { PERIOD } else { SOON };
+        if let Step::Wait(time) = pace.next(&report, settled, Instant::now()) {
+            pause = time;
             continue;
         }
         if owner.is_none() {
             let nodes: Api<Node> = Api::all(client.clone());
             owner = nodes.get_metadata_opt(&shared.node).await.ok().flatten();
         }
-        // Goes with the node.
-        let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_ref());
-        let owners = uid.map(
-            |uid| json!([{"apiVersion": "v1", "kind": "Node", "name": shared.node, "uid": uid}]),
-        );
-        let object = json!({
-            "apiVersion": API_VERSION,
-            "kind": kinds::KIND_NODE,
-            "metadata": {"name": shared.node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
-            "report": report,
-        });
+        let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_deref());
+        let object = object(&shared.node, uid, &report);
         let parameters = PatchParams::apply(MANAGER).force();
         match api
             .patch(&shared.node, &parameters, &Patch::Apply(&object))
             .await
         {
-            Ok(_) => written = report,
+            Ok(_) => pace.wrote(report, Instant::now()),
             Err(error) => {
                 tracing::warn!("the report can't be written: {error}");
                 pause = RETRY;
@@ -81,6 +68,18 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             }
         }
     }
+}
+
+/// The object of a node's report. It goes with the Node of this UID.
+pub fn object(node: &str, uid: Option<&str>, report: &Value) -> Value {
+    let owners =
+        uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": kinds::KIND_NODE,
+        "metadata": {"name": node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
+        "report": report,
+    })
 }
 
 /// The report, whether the daemon has dealt with everything, and what it said.
@@ -123,8 +122,9 @@ pub fn waits_for_restart(shortfall: &str) -> bool {
     shortfall.contains("created anew")
 }
 
-/// `behind`: policies whose present version is not in force, with a state, why, and that version.
-fn report<'a>(
+/// What is said of the policies: `behind` are those whose present version is not in force, with a state, why, and that
+/// version; `generation` and `workload` tell of a policy and of a pod's UID.
+pub fn report<'a>(
     status: &api::StatusResponse,
     list: &api::ListResponse,
     behind: impl Iterator<Item = (&'a PolicyKey, &'static str, &'a str, i64)>,
@@ -153,6 +153,18 @@ fn report<'a>(
         entry["message"] = json!(message);
         entry["generation"] = json!(generation);
     }
+    // Most are in force and select nothing here. Of thousands of policies on thousands of nodes only that can be said.
+    let mut quiet = Vec::new();
+    policies.retain(|key, entry| {
+        let is_quiet =
+            entry["state"] == "InForce" && entry["message"] == "" && entry["selected"] == 0;
+        if is_quiet {
+            let generation = entry["generation"].as_i64().unwrap_or_default();
+            quiet.push(marks::mark(key, generation));
+        }
+        !is_quiet
+    });
+    let in_force = quiet.len();
     let policies: Vec<Value> = policies
         .into_iter()
         .map(|((kind, namespace, name), mut entry)| {
@@ -174,6 +186,8 @@ fn report<'a>(
         "enforcers": enforcers,
         "troubles": status.troubles,
         "policies": policies,
+        "inForceWithoutContainers": in_force,
+        "inForce": marks::text(quiet),
     })
 }
 
@@ -291,6 +305,46 @@ mod tests {
                 {"kind": "VarmorPolicy", "namespace": "demo", "name": "w", "generation": 5, "state": "Loading",
                  "message": "no slice", "selected": 2, "held": 1, "pendingRestart": 1, "waiting": web},
             ])
+        );
+    }
+    #[test]
+    fn of_a_policy_without_containers_only_its_version_is_said() {
+        let mut list = api::ListResponse::new();
+        list.policies = vec![
+            status("a", ""),
+            status("b", ""),
+            status("c", "is being loaded"),
+        ];
+        for policy in &mut list.policies[1..] {
+            policy.containers.clear();
+        }
+        let report = report(
+            &api::StatusResponse::new(),
+            &list,
+            std::iter::empty(),
+            |_| 4,
+            |_| None,
+        );
+        let names: Vec<&Value> = report["policies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["name"])
+            .collect();
+        assert_eq!(names, ["a", "c"]);
+        assert_eq!(report["inForceWithoutContainers"], 1);
+        let key = |name: &str| {
+            (
+                "VarmorPolicy".to_owned(),
+                "demo".to_owned(),
+                name.to_owned(),
+            )
+        };
+        let text = report["inForce"].as_str().unwrap();
+        assert!(marks::has(text, marks::mark(&key("b"), 4)));
+        assert!(
+            !marks::has(text, marks::mark(&key("b"), 3))
+                && !marks::has(text, marks::mark(&key("c"), 4))
         );
     }
 }

@@ -323,7 +323,7 @@ fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Profile)> {
         text("/metadata/name"),
     );
     let wanted = Wanted {
-        object: document,
+        object: document.into(),
         generation: generation.unwrap_or_default(),
     };
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
@@ -360,7 +360,7 @@ mod tests {
         let profile = json!({
             "apiVersion": "crd.varmor.org/v1beta1", "kind": "ArmorProfile",
             "metadata": {"name": "varmor-demo-a", "namespace": "demo"},
-            "spec": {"policy": wanted.object, "generation": 3, "addresses": ["varmor-demo-a-0"]},
+            "spec": {"policy": *wanted.object, "generation": 3, "addresses": ["varmor-demo-a-0"]},
         });
         let profile: DynamicObject = serde_json::from_value(profile).unwrap();
         let slices = vec![("demo".into(), "varmor-demo-a-0".into())];

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The measurement, from an empty cluster to a new leader.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kube::Client;
+use tokio::sync::Notify;
+
+use crate::Cli;
+use crate::bed::{Bed, Guard};
+use crate::daemon::Daemon;
+use crate::fleet::{self, Done, View};
+use crate::gauges::{self, Process, Requests};
+use crate::policies::Policies;
+use crate::setup;
+use crate::table::{Table, bytes};
+use crate::watching::{self, Bytes, Kind, OF_A_NODE};
+
+/// Deployments that have opted in, at most.
+const DEPLOYMENTS: usize = 500;
+/// Simulated nodes that share the connections of one client.
+const SHARE: usize = 500;
+
+/// Everything that is there while it is measured.
+struct Stage<'a> {
+    cli: &'a Cli,
+    bed: Bed,
+    client: Client,
+    servers: Vec<Client>,
+    view: Arc<View>,
+    policies: Arc<Policies>,
+    /// Of the nodes that keep all watches.
+    bytes: Arc<Bytes>,
+    /// Of those that only have the watch of the profiles.
+    more: Arc<Bytes>,
+    /// Of the leader's watch of the reports.
+    leader_bytes: Arc<Bytes>,
+    done: Arc<Done>,
+    real: Vec<Guard>,
+    table: Table,
+}
+
+/// Measures; whether every aim was met.
+pub async fn run(cli: &Cli) -> Result<bool> {
+    ensure!(cli.watching <= cli.nodes, "--watching is a part of --nodes");
+    let bed = Bed::open(&cli.state)?;
+    let client = bed.client().await?;
+    let servers = vec![client.clone(), bed.crd_client().await?];
+    let (view, policies) = (Arc::new(View::default()), Arc::new(Policies::default()));
+    let directory = tempfile::tempdir()?;
+    let mut stage = Stage {
+        cli,
+        bed,
+        client: client.clone(),
+        servers,
+        view: Arc::clone(&view),
+        policies: Arc::clone(&policies),
+        bytes: Arc::default(),
+        more: Arc::default(),
+        leader_bytes: Arc::default(),
+        done: Arc::default(),
+        real: Vec::new(),
+        table: Table::default(),
+    };
+    tokio::spawn(async move { view.follow(client).await });
+    let client = stage.client.clone();
+    tokio::spawn(async move { policies.follow(client).await });
+    println!(
+        "{} policies, {} simulated nodes ({} with all watches), {} real, {} pods",
+        cli.policies, cli.nodes, cli.watching, cli.processes, cli.pods
+    );
+    stage.fill(directory.path()).await?;
+    stage.sizes().await?;
+    stage.idle().await?;
+    stage.changes().await?;
+    stage.new_policies().await?;
+    stage.other_objects().await?;
+    stage.new_leader().await?;
+    stage.end_of_it().await?;
+    Ok(stage.table.end())
+}
+
+async fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) -> Result<Duration> {
+    let began = Instant::now();
+    while !is_so() {
+        ensure!(
+            began.elapsed() < limit,
+            "{what}: not within {} s",
+            limit.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(began.elapsed())
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+impl Stage<'_> {
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.cli.limit)
+    }
+
+    fn control_plane(&self) -> Result<[Process; 3]> {
+        let process = |name| self.bed.process(name);
+        Ok([
+            process("kube-apiserver")?,
+            process("crd-server")?,
+            process("etcd")?,
+        ])
+    }
+
+    async fn fill(&mut self, directory: &std::path::Path) -> Result<()> {
+        let Cli {
+            policies,
+            nodes,
+            pods,
+            ..
+        } = *self.cli;
+        self.table.heading("Filling the cluster");
+        let began = Instant::now();
+        setup::surroundings(&self.client, policies, DEPLOYMENTS.min(policies)).await?;
+        let uids = setup::nodes(&self.client, nodes).await?;
+        // The nodes have no kubelet and the pods no node that is alive: both would be taken away.
+        self.bed.part("stop", "kube-controller-manager")?;
+        self.bed.part("stop", "kube-scheduler")?;
+        setup::pods(&self.client, pods, nodes, policies).await?;
+        self.table.row(
+            "nodes, pods and Deployments made",
+            &seconds(began.elapsed()),
+        );
+        let began = Instant::now();
+        setup::policies(&self.client, policies).await?;
+        self.table.row("policies made", &seconds(began.elapsed()));
+        let view = Arc::clone(&self.view);
+        until("a profile for each policy", self.limit(), || {
+            view.len() == policies
+        })
+        .await?;
+        self.table.row(
+            "and a profile for each, from the first policy on",
+            &seconds(began.elapsed()),
+        );
+
+        self.watch(&uids).await?;
+        let began = Instant::now();
+        for index in 0..self.cli.processes {
+            let name = format!("real-{index}");
+            let socket = directory.join(format!("{name}.sock"));
+            Daemon::serve(&socket)?;
+            self.real
+                .push(self.bed.policy_sync_node(&name, directory, &socket)?);
+        }
+        let seen = Arc::clone(&self.policies);
+        let limit = self.limit() * 5;
+        until("every policy Ready", limit, || seen.ready() == policies).await?;
+        self.table.row(
+            "all nodes begin: until every policy is Ready",
+            &seconds(began.elapsed()),
+        );
+        Ok(())
+    }
+
+    /// Begins the simulated nodes.
+    async fn watch(&mut self, uids: &std::collections::HashMap<String, String>) -> Result<()> {
+        let began = Instant::now();
+        let mut versions = Vec::new();
+        for kind in OF_A_NODE {
+            versions.push(
+                watching::list(&self.client, kind, &crate::objects::node(0))
+                    .await?
+                    .0,
+            );
+        }
+        let mut client = self.bed.client().await?;
+        for index in 0..self.cli.nodes {
+            if index % SHARE == 0 {
+                client = self.bed.client().await?;
+            }
+            let name = crate::objects::node(index);
+            let is_full = index < self.cli.watching;
+            let came = Arc::new(Notify::new());
+            for (kind, version) in OF_A_NODE.into_iter().zip(&versions) {
+                if kind != Kind::Profiles && !is_full {
+                    continue;
+                }
+                let mut version = version.clone();
+                if is_full && index < 30 {
+                    // The others begin where a list has ended, so that their lists are not all read here.
+                    let listed = watching::list(&client, kind, &name).await?;
+                    version = listed.0;
+                    self.bytes.listed.fetch_add(listed.1, Ordering::Relaxed);
+                }
+                let bytes = Arc::clone(if is_full { &self.bytes } else { &self.more });
+                let came = Arc::clone(&came);
+                tokio::spawn(watching::watch(
+                    client.clone(),
+                    kind,
+                    name.clone(),
+                    version,
+                    bytes,
+                    came,
+                ));
+            }
+            let uid = uids.get(&name).cloned().context("a Node without a UID")?;
+            let (view, done) = (Arc::clone(&self.view), Arc::clone(&self.done));
+            tokio::spawn(fleet::node(client.clone(), view, index, uid, came, done));
+        }
+        let (version, _) = watching::list(&self.client, Kind::Reports, "").await?;
+        let leader_bytes = Arc::clone(&self.leader_bytes);
+        let observer = self.bed.client().await?;
+        tokio::spawn(watching::watch(
+            observer,
+            Kind::Reports,
+            String::new(),
+            version,
+            leader_bytes,
+            Arc::new(Notify::new()),
+        ));
+        self.table
+            .row("the simulated nodes have begun", &seconds(began.elapsed()));
+        Ok(())
+    }
+
+    async fn sizes(&mut self) -> Result<()> {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let listing = self.cli.watching.clamp(1, 30) as f64;
+        let listed = self.bytes.listed.load(Ordering::Relaxed) as f64 / listing;
+        let written = self.done.written.load(Ordering::Relaxed).max(1) as f64;
+        let report = self.done.bytes.load(Ordering::Relaxed) as f64 / written;
+        let (_, all) = watching::list(&self.client, Kind::Reports, "").await?;
+        let table = &self.table;
+        table.heading("Sizes");
+        table.row("a node's lists when it begins", &bytes(listed));
+        table.row("a node's report", &bytes(report));
+        table.row("all reports, as the leader lists them", &bytes(all as f64));
+        self.memory().await
+    }
+
+    async fn memory(&mut self) -> Result<()> {
+        let (name, leader) = self.bed.leader(&self.client).await?;
+        let (now, most) = leader.memory()?;
+        self.table.row(
+            &format!("memory of the leader ({name}) now"),
+            &format!("{now:.0} MiB"),
+        );
+        self.table
+            .below("memory of the leader at most", most, self.cli.memory, "MiB");
+        for (index, real) in self.real.iter().enumerate() {
+            let (now, most) = real.process().memory()?;
+            let text = format!("{now:.0} / {most:.0} MiB");
+            self.table.row(
+                &format!("memory of policy-sync node {index}: now / at most"),
+                &text,
+            );
+        }
+        for name in ["kube-apiserver", "crd-server", "etcd"] {
+            let (now, most) = self.bed.process(name)?.memory()?;
+            let text = format!("{now:.0} / {most:.0} MiB");
+            self.table
+                .row(&format!("memory of {name}: now / at most"), &text);
+        }
+        let (file, used) = gauges::etcd_sizes(self.bed.etcd_port())?;
+        let text = format!("{} / {}", bytes(file as f64), bytes(used as f64));
+        self.table.row("etcd: file / in use", &text);
+        Ok(())
+    }
+
+    /// Processor time of leader, the three of the control plane, and the real nodes.
+    async fn cpu(&self) -> Result<Vec<Duration>> {
+        let (_, leader) = self.bed.leader(&self.client).await?;
+        let mut all = vec![leader.cpu()?];
+        for process in self.control_plane()? {
+            all.push(process.cpu()?);
+        }
+        all.push(
+            self.real
+                .iter()
+                .map(|real| real.process().cpu())
+                .sum::<Result<_>>()?,
+        );
+        Ok(all)
+    }
+
+    fn cpu_rows(&self, before: &[Duration], after: &[Duration], per: f64, of: &str) {
+        let names = [
+            "the leader",
+            "kube-apiserver",
+            "the server of custom resources",
+            "etcd",
+            "the real policy-sync nodes together",
+        ];
+        for (index, name) in names.iter().enumerate() {
+            let spent = after[index].saturating_sub(before[index]).as_secs_f64() * 1000.0 / per;
+            self.table.row(
+                &format!("processor time of {name} {of}"),
+                &format!("{spent:.0} ms"),
+            );
+        }
+    }
+
+    async fn idle(&mut self) -> Result<()> {
+        const LONG: u64 = 5;
+        let (before, requests) = (self.cpu().await?, self.requests().await?);
+        tokio::time::sleep(Duration::from_secs(LONG)).await;
+        let (after, later) = (self.cpu().await?, self.requests().await?);
+        self.table.heading("Nothing happens");
+        self.cpu_rows(&before, &after, LONG as f64, "per second");
+        self.request_rows(&requests, &later, LONG as f64, "per second");
+        Ok(())
+    }
+
+    async fn requests(&self) -> Result<Requests> {
+        gauges::all_requests(&self.servers).await
+    }
+
+    fn request_rows(&self, before: &Requests, after: &Requests, per: f64, of: &str) {
+        for (what, count) in after {
+            let count = count - before.get(what).copied().unwrap_or_default();
+            let rate = count as f64 / per;
+            // Of this program, and of one server that asks the other who may do what.
+            let is_own = matches!(
+                &*what.1,
+                "" | "leases" | "tokenreviews" | "subjectaccessreviews"
+            );
+            if rate >= 0.05 && !is_own {
+                let (verb, resource) = what;
+                self.table.row(
+                    &format!("requests {of}: {verb} {resource}"),
+                    &format!("{rate:.1}"),
+                );
+            }
+        }
+    }
+
+    /// Changes one policy at a time, each of which must be Ready before the next.
+    async fn changes(&mut self) -> Result<()> {
+        let count = self.cli.changes;
+        self.table.heading("A change of one policy");
+        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
+        let events = (
+            self.bytes.events(),
+            self.more.events(),
+            self.leader_bytes.events(),
+        );
+        let written = self.done.written.load(Ordering::Relaxed);
+        let mut times = Vec::new();
+        for change in 1..=count {
+            times.push(self.change(change * 17 % self.cli.policies, change).await?);
+            // Statuses are still being written.
+            tokio::time::sleep(Duration::from_millis(1000 + (change as u64 * 137) % 500)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
+        let changes = count as f64;
+        self.table
+            .times("until Ready says that all nodes have it", &times);
+        self.request_rows(&requests, &after, changes, "per change");
+        let per =
+            |after: u64, before: u64, nodes: f64| bytes((after - before) as f64 / nodes / changes);
+        let watching = self.cli.watching.max(1) as f64;
+        self.table.row(
+            "bytes to a node",
+            &per(self.bytes.events().0, events.0.0, watching),
+        );
+        let rest = self.cli.nodes - self.cli.watching;
+        if rest > 0 {
+            let value = per(self.more.events().0, events.1.0, rest as f64);
+            self.table.row("bytes to a node, the others", &value);
+        }
+        self.table.row(
+            "bytes of reports to the leader",
+            &per(self.leader_bytes.events().0, events.2.0, 1.0),
+        );
+        let reports = (self.done.written.load(Ordering::Relaxed) - written) as f64;
+        let of_a_node = reports / changes / self.cli.nodes as f64;
+        self.table.row(
+            "reports that a simulated node writes",
+            &format!("{of_a_node:.2}"),
+        );
+        self.cpu_rows(&cpu, &cpu_after, changes, "per change");
+        Ok(())
+    }
+
+    async fn change(&self, policy: usize, version: usize) -> Result<Duration> {
+        let began = Instant::now();
+        let generation = setup::apply(&self.client, policy, version).await?;
+        let (namespace, name) = (
+            crate::objects::namespace_of(policy),
+            crate::objects::policy_name(policy),
+        );
+        let ready = self
+            .policies
+            .when_ready(&namespace, &name, generation, self.limit())
+            .await?;
+        Ok(ready - began)
+    }
+
+    async fn new_policies(&mut self) -> Result<()> {
+        self.table.heading("New policies, one at a time");
+        let mut times = Vec::new();
+        let first = self.cli.policies;
+        // In the namespaces that there are.
+        for index in 0..self.cli.changes.min(10) {
+            let index = first + index;
+            if !crate::objects::namespaces(first).contains(&crate::objects::namespace_of(index)) {
+                setup::namespace_only(&self.client, &crate::objects::namespace_of(index)).await?;
+            }
+            times.push(self.change(index, 0).await?);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.table
+            .times("until Ready says that all nodes have it", &times);
+        Ok(())
+    }
+
+    /// What else reaches every node, or makes the leader work.
+    async fn other_objects(&mut self) -> Result<()> {
+        const ROUNDS: usize = 10;
+        let before = self.bytes.events();
+        for round in 0..ROUNDS {
+            setup::touch_deployment(&self.client, round, round).await?;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let after = self.bytes.events();
+        self.table.heading("Other changes");
+        let per_node =
+            (after.1 - before.1) as f64 / self.cli.watching.max(1) as f64 / ROUNDS as f64;
+        self.table.row(
+            "a change of an opted-in Deployment: bytes to a node",
+            &bytes(per_node),
+        );
+        let pods = self.cli.pods.min(100);
+        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
+        for index in 0..pods {
+            setup::move_pod(&self.client, index, self.cli.policies, 1_000_000 + index).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
+        self.cpu_rows(
+            &cpu,
+            &cpu_after,
+            pods as f64,
+            "per pod with another address",
+        );
+        self.request_rows(
+            &requests,
+            &after,
+            pods as f64,
+            "per pod with another address",
+        );
+        Ok(())
+    }
+
+    /// Both controllers end, a policy changes, and one begins.
+    async fn new_leader(&mut self) -> Result<()> {
+        self.table.heading("A new leader, with everything there");
+        let (leader, _) = self.bed.leader(&self.client).await?;
+        let other = if leader == "controller-a" {
+            "controller-b"
+        } else {
+            "controller-a"
+        };
+        self.bed.part("stop", other)?;
+        self.bed.part("stop", &leader)?;
+        let version = self.cli.changes + 1;
+        let generation = setup::apply(&self.client, 0, version).await?;
+        let began = Instant::now();
+        self.bed.part("start", &leader)?;
+        let (namespace, name) = (
+            crate::objects::namespace_of(0),
+            crate::objects::policy_name(0),
+        );
+        let view = Arc::clone(&self.view);
+        let has_it = || view.generation(&namespace, &name) == Some(generation);
+        let profile = until("a profile by the new leader", self.limit(), has_it).await?;
+        let ready = self
+            .policies
+            .when_ready(&namespace, &name, generation, self.limit())
+            .await?;
+        self.table.row(
+            "from its start until it has dealt with a change",
+            &seconds(profile),
+        );
+        self.table
+            .row("until that is Ready on all nodes", &seconds(ready - began));
+        Ok(())
+    }
+
+    async fn end_of_it(&mut self) -> Result<()> {
+        self.table.heading("At the end");
+        self.memory().await?;
+        let broken =
+            self.bytes.broken.load(Ordering::Relaxed) + self.more.broken.load(Ordering::Relaxed);
+        let failed = self.done.failed.load(Ordering::Relaxed);
+        self.table.row(
+            "watches that broke, reports that failed",
+            &format!("{broken}, {failed}"),
+        );
+        self.table
+            .must(&format!("{failed} reports were not taken"), failed == 0);
+        Ok(())
+    }
+}
