@@ -190,7 +190,7 @@ async fn follow(
         anyhow::ensure!(length > 0, "the server ended it");
         stream.consume_unpin(length);
         let counter = match kind {
-            Kind::Profiles | Kind::Reports => &bytes.profiles,
+            Kind::Profiles | Kind::AddressSlices | Kind::Reports => &bytes.profiles,
             Kind::Pods | Kind::Workloads(_) => &bytes.others,
         };
         counter.fetch_add(length as u64, Ordering::Relaxed);
