@@ -162,6 +162,7 @@ async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
             status_at = Instant::now() + STATUS_EVERY;
         }
         pause = match (with_status, failed.is_empty()) {
+            _ if failed.is_empty() && planner.has_more() => Duration::ZERO,
             (false, _) => status_at.saturating_duration_since(Instant::now()),
             (true, false) => RETRY,
             (true, true) if planner.is_waiting() => plan::COUNT_EVERY,

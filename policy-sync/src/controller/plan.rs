@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use varmor_policy::compile::Settings;
@@ -24,6 +25,8 @@ use crate::kinds;
 /// The lists that must be complete before anything is done.
 pub const LISTS: usize = 8;
 
+/// Requests of one plan.
+const AT_A_TIME: usize = 100;
 /// The numbers of a profile are written this often while nodes are still taking it: each time, it goes to every node.
 pub const COUNT_EVERY: Duration = Duration::from_secs(5);
 
@@ -119,6 +122,10 @@ impl Action {
         }
     }
 
+    fn is_status(&self) -> bool {
+        matches!(self, Self::PolicyStatus { .. } | Self::ProfileStatus { .. })
+    }
+
     /// What it is about: only the last action about a thing counts.
     fn subject(&self) -> String {
         match self {
@@ -148,12 +155,16 @@ impl Action {
     }
 }
 
-/// What was checked, so that nothing is compiled twice.
+/// SHA-256 of an object.
+type Digest = [u8; 32];
+
+/// What was checked, so that nothing is compiled twice. Of what it was only the digests are kept: thousands of policies would
+/// be most of this program's memory.
 struct Checked {
-    document: Value,
+    document: Digest,
     generation: i64,
     /// `spec` of the profile.
-    before: Option<Value>,
+    before: Option<Digest>,
     /// Version of the addresses, for a policy that has any.
     addresses: Option<u64>,
     outcome: Outcome,
@@ -179,6 +190,7 @@ pub struct Planner {
     restarts: Restarts,
     /// Profiles whose numbers are not written yet, since they are about to change, and when they will be.
     counts_due: HashMap<Name, Instant>,
+    has_more: bool,
 }
 
 impl Planner {
@@ -192,6 +204,7 @@ impl Planner {
             unseen: Unseen::default(),
             restarts: Restarts::default(),
             counts_due: HashMap::new(),
+            has_more: false,
         }
     }
 
@@ -302,6 +315,11 @@ impl Planner {
         self.only_new(actions)
     }
 
+    /// Whether there was more to do than is done at a time.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Whether something waits for its time.
     pub fn is_waiting(&self) -> bool {
         !self.counts_due.is_empty()
@@ -333,13 +351,22 @@ impl Planner {
         }
     }
 
-    fn only_new(&mut self, actions: Vec<(Option<String>, Action)>) -> Vec<Action> {
+    /// Those that were not planned before. Not too many: what comes meanwhile must not wait for all of them, least of all
+    /// for statuses.
+    fn only_new(&mut self, mut actions: Vec<(Option<String>, Action)>) -> Vec<Action> {
+        actions.sort_by_key(|(_, action)| action.is_status());
         let mut planned = HashMap::new();
         let mut fresh = Vec::new();
+        self.has_more = false;
         for (version, action) in actions {
             let subject = action.subject();
             let entry = (version, action);
             if self.planned.get(&subject) != Some(&entry) {
+                let may_wait = matches!(entry.1, Action::Apply { .. }) || entry.1.is_status();
+                if may_wait && fresh.len() >= AT_A_TIME {
+                    self.has_more = true;
+                    continue;
+                }
                 fresh.push(entry.1.clone());
             }
             planned.insert(subject, entry);
@@ -362,10 +389,11 @@ impl Planner {
         let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
         let addresses =
             (has_targets || has_addresses(&document)).then_some(world.addresses_version);
+        let (document_digest, before_digest) = (digest(&document), before.map(digest));
         let known = self.checked.get(key);
         if let Some(checked) = known
-            && (&checked.document, checked.generation) == (&document, generation)
-            && checked.before.as_ref() == before
+            && (checked.document, checked.generation) == (document_digest, generation)
+            && checked.before == before_digest
             && checked.addresses == addresses
         {
             return checked.outcome.clone();
@@ -393,15 +421,19 @@ impl Planner {
             .map(|accepted| Arc::new(Sliced::new(accepted, planned, world, namespace, uid)));
         let outcome = Outcome { sliced, refused };
         let checked = Checked {
-            document,
+            document: document_digest,
             generation,
-            before: before.cloned(),
+            before: before_digest,
             addresses,
             outcome: outcome.clone(),
         };
         self.checked.insert(key.clone(), checked);
         outcome
     }
+}
+
+fn digest(value: &Value) -> Digest {
+    Sha256::digest(value.to_string()).into()
 }
 
 /// Whether what a policy means depends on where services and pods are. May say so of one where that is not so.

@@ -181,3 +181,27 @@ fn a_refused_change_leaves_the_profile_and_is_told() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_change_does_not_wait_for_all_statuses() {
+    let mut world = World::default();
+    for index in 0..250 {
+        let name = format!("p{index:03}");
+        world
+            .policies
+            .insert(key(&name), policy(&name, 1, "web", PLAIN));
+    }
+    let mut planner = planner();
+    for (expected, more) in [(AT_A_TIME, true), (AT_A_TIME, true), (50, false)] {
+        let actions = planner.plan(&world, true);
+        let applied = actions
+            .iter()
+            .filter(|action| matches!(action, Action::Apply { .. }))
+            .count();
+        assert_eq!(applied, expected, "profiles first");
+        assert_eq!(actions.len().max(AT_A_TIME), AT_A_TIME);
+        // 250 statuses of policies are left after the last profile.
+        assert!(planner.has_more() || !more);
+        carry_out(&mut world, actions);
+    }
+}
