@@ -21,6 +21,8 @@ use crate::watching::{self, Bytes, Kind, OF_A_NODE};
 
 /// Deployments that have opted in, at most.
 const DEPLOYMENTS: usize = 500;
+/// Simulated nodes that begin in one second.
+const TOGETHER: usize = 20;
 /// Simulated nodes that share the connections of one client.
 const SHARE: usize = 500;
 
@@ -38,6 +40,8 @@ struct Stage<'a> {
     more: Arc<Bytes>,
     /// Of the leader's watch of the reports.
     leader_bytes: Arc<Bytes>,
+    /// Of the lists of one node.
+    listed: u64,
     done: Arc<Done>,
     real: Vec<Guard>,
     table: Table,
@@ -61,6 +65,7 @@ pub async fn run(cli: &Cli) -> Result<bool> {
         bytes: Arc::default(),
         more: Arc::default(),
         leader_bytes: Arc::default(),
+        listed: 0,
         done: Arc::default(),
         real: Vec::new(),
         table: Table::default(),
@@ -170,16 +175,22 @@ impl Stage<'_> {
         let began = Instant::now();
         let mut versions = Vec::new();
         for kind in OF_A_NODE {
-            versions.push(
-                watching::list(&self.client, kind, &crate::objects::node(0))
-                    .await?
-                    .0,
-            );
+            let (version, length) =
+                watching::list(&self.client, kind, &crate::objects::node(0)).await?;
+            versions.push(version);
+            self.listed += length;
         }
+        self.table
+            .row("the lists of one node", &seconds(began.elapsed()));
+        let began = Instant::now();
         let mut client = self.bed.client().await?;
         for index in 0..self.cli.nodes {
             if index % SHARE == 0 {
                 client = self.bed.client().await?;
+            }
+            // As a DaemonSet begins them, in parts: all at once are more than two processors answer in time.
+            if index % TOGETHER == TOGETHER - 1 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             let name = crate::objects::node(index);
             let is_full = index < self.cli.watching;
@@ -188,13 +199,7 @@ impl Stage<'_> {
                 if kind != Kind::Profiles && !is_full {
                     continue;
                 }
-                let mut version = version.clone();
-                if is_full && index < 30 {
-                    // The others begin where a list has ended, so that their lists are not all read here.
-                    let listed = watching::list(&client, kind, &name).await?;
-                    version = listed.0;
-                    self.bytes.listed.fetch_add(listed.1, Ordering::Relaxed);
-                }
+                let version = version.clone();
                 let bytes = Arc::clone(if is_full { &self.bytes } else { &self.more });
                 let came = Arc::clone(&came);
                 tokio::spawn(watching::watch(
@@ -228,8 +233,7 @@ impl Stage<'_> {
 
     async fn sizes(&mut self) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let listing = self.cli.watching.clamp(1, 30) as f64;
-        let listed = self.bytes.listed.load(Ordering::Relaxed) as f64 / listing;
+        let listed = self.listed as f64;
         let written = self.done.written.load(Ordering::Relaxed).max(1) as f64;
         let report = self.done.bytes.load(Ordering::Relaxed) as f64 / written;
         let (_, all) = watching::list(&self.client, Kind::Reports, "").await?;
@@ -495,12 +499,19 @@ impl Stage<'_> {
     async fn end_of_it(&mut self) -> Result<()> {
         self.table.heading("At the end");
         self.memory().await?;
-        let broken =
-            self.bytes.broken.load(Ordering::Relaxed) + self.more.broken.load(Ordering::Relaxed);
+        let all = [&self.bytes, &self.more, &self.leader_bytes];
+        let broken: u64 = all
+            .iter()
+            .map(|bytes| bytes.broken.load(Ordering::Relaxed))
+            .sum();
+        let resumed: u64 = all
+            .iter()
+            .map(|bytes| bytes.resumed.load(Ordering::Relaxed))
+            .sum();
         let failed = self.done.failed.load(Ordering::Relaxed);
         self.table.row(
-            "watches that broke, reports that failed",
-            &format!("{broken}, {failed}"),
+            "watches that the server ended, that began anew; reports that failed",
+            &format!("{resumed}, {broken}, {failed}"),
         );
         self.table
             .must(&format!("{failed} reports were not taken"), failed == 0);
