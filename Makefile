@@ -10,7 +10,7 @@ CONTAINERD ?= 2.1
 SCENARIOS ?= integration/kube/scenarios
 
 # For `make kube-scale`; `--help` of target/release/kube-scale says what there is. Empty: a size that takes a minute.
-SCALE ?= --policies 1000 --nodes 2000 --watching 500 --pods 10000 --changes 30 --processes 2
+SCALE ?= --policies 1000 --nodes 400 --watching 50 --pods 4000 --changes 6 --processes 2
 
 # For `make fuzz`: how long each target runs.
 FUZZ_SECONDS ?= 300
@@ -104,7 +104,7 @@ kube-test: build ## all of the cluster's scenarios, in a cluster of its own; SCE
 kube-latency: build ## a hundred changes of a policy in the cluster that is up: how long each part takes
 	target/release/kube-latency
 
-kube-scale: build ## 2,000 simulated nodes, 1,000 policies, 10,000 pods on a control plane of its own; SCALE= another size
+kube-scale: build ## 400 simulated nodes, 1,000 policies, 4,000 pods on a control plane of its own (6 minutes); SCALE= another size
 	@nice integration/kube/scale $(SCALE)
 
 kube-down: ## ends the cluster

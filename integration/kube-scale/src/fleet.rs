@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use kube::Client;
@@ -15,6 +15,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use policy_sync::kinds;
+use policy_sync::node::pace::{PERIOD, Pace, Step};
 use policy_sync::node::report;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -150,18 +151,26 @@ pub async fn node(
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &kinds::nodes());
     let name = crate::objects::node(index);
-    let mut written = u64::MAX;
+    let mut pace = Pace::default();
     loop {
-        // The daemon loads it. Nodes are not in step.
+        // The daemon loads it, and nothing is reported meanwhile. Nodes are not in step.
         let jitter = Duration::from_millis((index * 7919 % 50) as u64);
         tokio::time::sleep(LOADING + jitter).await;
-        let (version, report) = view.report(index);
-        if version != written {
+        loop {
+            let (version, report) = view.report(index);
+            match pace.next(&version, true, Instant::now()) {
+                Step::Wait(PERIOD) => break,
+                Step::Wait(time) => {
+                    tokio::time::sleep(time).await;
+                    continue;
+                }
+                Step::Write => {}
+            }
             let object = report::object(&name, Some(&uid), &report);
             let parameters = PatchParams::apply(report::MANAGER).force();
             match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
                 Ok(_) => {
-                    written = version;
+                    pace.wrote(version, Instant::now());
                     done.written.fetch_add(1, Ordering::Relaxed);
                     let length = object.to_string().len() as u64;
                     done.bytes.fetch_add(length, Ordering::Relaxed);
@@ -171,7 +180,6 @@ pub async fn node(
                         eprintln!("the report of {name}: {error}");
                     }
                     tokio::time::sleep(Duration::from_secs(2)).await;
-                    continue;
                 }
             }
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The measurement, from an empty cluster to a new leader.
 
+mod changes;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use crate::watching::{self, Bytes, Kind, OF_A_NODE};
 
 /// Deployments that have opted in, at most.
 const DEPLOYMENTS: usize = 500;
+/// Simulated nodes that begin in one second.
+const TOGETHER: usize = 20;
 /// Simulated nodes that share the connections of one client.
 const SHARE: usize = 500;
 
@@ -38,6 +42,8 @@ struct Stage<'a> {
     more: Arc<Bytes>,
     /// Of the leader's watch of the reports.
     leader_bytes: Arc<Bytes>,
+    /// Of the lists of one node.
+    listed: u64,
     done: Arc<Done>,
     real: Vec<Guard>,
     table: Table,
@@ -61,6 +67,7 @@ pub async fn run(cli: &Cli) -> Result<bool> {
         bytes: Arc::default(),
         more: Arc::default(),
         leader_bytes: Arc::default(),
+        listed: 0,
         done: Arc::default(),
         real: Vec::new(),
         table: Table::default(),
@@ -170,16 +177,22 @@ impl Stage<'_> {
         let began = Instant::now();
         let mut versions = Vec::new();
         for kind in OF_A_NODE {
-            versions.push(
-                watching::list(&self.client, kind, &crate::objects::node(0))
-                    .await?
-                    .0,
-            );
+            let (version, length) =
+                watching::list(&self.client, kind, &crate::objects::node(0)).await?;
+            versions.push(version);
+            self.listed += length;
         }
+        self.table
+            .row("the lists of one node", &seconds(began.elapsed()));
+        let began = Instant::now();
         let mut client = self.bed.client().await?;
         for index in 0..self.cli.nodes {
             if index % SHARE == 0 {
                 client = self.bed.client().await?;
+            }
+            // As a DaemonSet begins them, in parts: all at once are more than two processors answer in time.
+            if index % TOGETHER == TOGETHER - 1 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             let name = crate::objects::node(index);
             let is_full = index < self.cli.watching;
@@ -188,13 +201,7 @@ impl Stage<'_> {
                 if kind != Kind::Profiles && !is_full {
                     continue;
                 }
-                let mut version = version.clone();
-                if is_full && index < 30 {
-                    // The others begin where a list has ended, so that their lists are not all read here.
-                    let listed = watching::list(&client, kind, &name).await?;
-                    version = listed.0;
-                    self.bytes.listed.fetch_add(listed.1, Ordering::Relaxed);
-                }
+                let version = version.clone();
                 let bytes = Arc::clone(if is_full { &self.bytes } else { &self.more });
                 let came = Arc::clone(&came);
                 tokio::spawn(watching::watch(
@@ -228,8 +235,7 @@ impl Stage<'_> {
 
     async fn sizes(&mut self) -> Result<()> {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let listing = self.cli.watching.clamp(1, 30) as f64;
-        let listed = self.bytes.listed.load(Ordering::Relaxed) as f64 / listing;
+        let listed = self.listed as f64;
         let written = self.done.written.load(Ordering::Relaxed).max(1) as f64;
         let report = self.done.bytes.load(Ordering::Relaxed) as f64 / written;
         let (_, all) = watching::list(&self.client, Kind::Reports, "").await?;
@@ -337,170 +343,22 @@ impl Stage<'_> {
         }
     }
 
-    /// Changes one policy at a time, each of which must be Ready before the next.
-    async fn changes(&mut self) -> Result<()> {
-        let count = self.cli.changes;
-        self.table.heading("A change of one policy");
-        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
-        let events = (
-            self.bytes.events(),
-            self.more.events(),
-            self.leader_bytes.events(),
-        );
-        let written = self.done.written.load(Ordering::Relaxed);
-        let mut times = Vec::new();
-        for change in 1..=count {
-            times.push(self.change(change * 17 % self.cli.policies, change).await?);
-            // Statuses are still being written.
-            tokio::time::sleep(Duration::from_millis(1000 + (change as u64 * 137) % 500)).await;
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
-        let changes = count as f64;
-        self.table
-            .times("until Ready says that all nodes have it", &times);
-        self.request_rows(&requests, &after, changes, "per change");
-        let per =
-            |after: u64, before: u64, nodes: f64| bytes((after - before) as f64 / nodes / changes);
-        let watching = self.cli.watching.max(1) as f64;
-        self.table.row(
-            "bytes to a node",
-            &per(self.bytes.events().0, events.0.0, watching),
-        );
-        let rest = self.cli.nodes - self.cli.watching;
-        if rest > 0 {
-            let value = per(self.more.events().0, events.1.0, rest as f64);
-            self.table.row("bytes to a node, the others", &value);
-        }
-        self.table.row(
-            "bytes of reports to the leader",
-            &per(self.leader_bytes.events().0, events.2.0, 1.0),
-        );
-        let reports = (self.done.written.load(Ordering::Relaxed) - written) as f64;
-        let of_a_node = reports / changes / self.cli.nodes as f64;
-        self.table.row(
-            "reports that a simulated node writes",
-            &format!("{of_a_node:.2}"),
-        );
-        self.cpu_rows(&cpu, &cpu_after, changes, "per change");
-        Ok(())
-    }
-
-    async fn change(&self, policy: usize, version: usize) -> Result<Duration> {
-        let began = Instant::now();
-        let generation = setup::apply(&self.client, policy, version).await?;
-        let (namespace, name) = (
-            crate::objects::namespace_of(policy),
-            crate::objects::policy_name(policy),
-        );
-        let ready = self
-            .policies
-            .when_ready(&namespace, &name, generation, self.limit())
-            .await?;
-        Ok(ready - began)
-    }
-
-    async fn new_policies(&mut self) -> Result<()> {
-        self.table.heading("New policies, one at a time");
-        let mut times = Vec::new();
-        let first = self.cli.policies;
-        // In the namespaces that there are.
-        for index in 0..self.cli.changes.min(10) {
-            let index = first + index;
-            if !crate::objects::namespaces(first).contains(&crate::objects::namespace_of(index)) {
-                setup::namespace_only(&self.client, &crate::objects::namespace_of(index)).await?;
-            }
-            times.push(self.change(index, 0).await?);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        self.table
-            .times("until Ready says that all nodes have it", &times);
-        Ok(())
-    }
-
-    /// What else reaches every node, or makes the leader work.
-    async fn other_objects(&mut self) -> Result<()> {
-        const ROUNDS: usize = 10;
-        let before = self.bytes.events();
-        for round in 0..ROUNDS {
-            setup::touch_deployment(&self.client, round, round).await?;
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let after = self.bytes.events();
-        self.table.heading("Other changes");
-        let per_node =
-            (after.1 - before.1) as f64 / self.cli.watching.max(1) as f64 / ROUNDS as f64;
-        self.table.row(
-            "a change of an opted-in Deployment: bytes to a node",
-            &bytes(per_node),
-        );
-        let pods = self.cli.pods.min(100);
-        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
-        for index in 0..pods {
-            setup::move_pod(&self.client, index, self.cli.policies, 1_000_000 + index).await?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
-        self.cpu_rows(
-            &cpu,
-            &cpu_after,
-            pods as f64,
-            "per pod with another address",
-        );
-        self.request_rows(
-            &requests,
-            &after,
-            pods as f64,
-            "per pod with another address",
-        );
-        Ok(())
-    }
-
-    /// Both controllers end, a policy changes, and one begins.
-    async fn new_leader(&mut self) -> Result<()> {
-        self.table.heading("A new leader, with everything there");
-        let (leader, _) = self.bed.leader(&self.client).await?;
-        let other = if leader == "controller-a" {
-            "controller-b"
-        } else {
-            "controller-a"
-        };
-        self.bed.part("stop", other)?;
-        self.bed.part("stop", &leader)?;
-        let version = self.cli.changes + 1;
-        let generation = setup::apply(&self.client, 0, version).await?;
-        let began = Instant::now();
-        self.bed.part("start", &leader)?;
-        let (namespace, name) = (
-            crate::objects::namespace_of(0),
-            crate::objects::policy_name(0),
-        );
-        let view = Arc::clone(&self.view);
-        let has_it = || view.generation(&namespace, &name) == Some(generation);
-        let profile = until("a profile by the new leader", self.limit(), has_it).await?;
-        let ready = self
-            .policies
-            .when_ready(&namespace, &name, generation, self.limit())
-            .await?;
-        self.table.row(
-            "from its start until it has dealt with a change",
-            &seconds(profile),
-        );
-        self.table
-            .row("until that is Ready on all nodes", &seconds(ready - began));
-        Ok(())
-    }
-
     async fn end_of_it(&mut self) -> Result<()> {
         self.table.heading("At the end");
         self.memory().await?;
-        let broken =
-            self.bytes.broken.load(Ordering::Relaxed) + self.more.broken.load(Ordering::Relaxed);
+        let all = [&self.bytes, &self.more, &self.leader_bytes];
+        let broken: u64 = all
+            .iter()
+            .map(|bytes| bytes.broken.load(Ordering::Relaxed))
+            .sum();
+        let resumed: u64 = all
+            .iter()
+            .map(|bytes| bytes.resumed.load(Ordering::Relaxed))
+            .sum();
         let failed = self.done.failed.load(Ordering::Relaxed);
         self.table.row(
-            "watches that broke, reports that failed",
-            &format!("{broken}, {failed}"),
+            "watches that the server ended, that began anew; reports that failed",
+            &format!("{resumed}, {broken}, {failed}"),
         );
         self.table
             .must(&format!("{failed} reports were not taken"), failed == 0);

@@ -41,13 +41,13 @@ pub const OF_A_NODE: [Kind; 6] = [
 /// Bytes of bodies, as the API server sends them (policy-sync asks for no compression).
 #[derive(Debug, Default)]
 pub struct Bytes {
-    /// Of the lists with which watches begin.
-    pub listed: AtomicU64,
     /// Of events of ArmorProfiles, or of reports for the leader's watch.
     pub profiles: AtomicU64,
     /// Of events of workloads and pods.
     pub others: AtomicU64,
-    /// Connections that ended and were begun anew.
+    /// Watches that the server ended, and that went on.
+    pub resumed: AtomicU64,
+    /// Watches that had to begin with a list.
     pub broken: AtomicU64,
 }
 
@@ -140,13 +140,18 @@ pub async fn watch(
     came: Arc<Notify>,
 ) {
     loop {
-        if let Err(error) = follow(&client, kind, &node, &version, &bytes, &came).await {
-            let before = bytes.broken.fetch_add(1, Ordering::Relaxed);
-            if before < 5 {
-                eprintln!("a watch ended: {kind:?}: {error:#}");
-            }
-        }
+        let Err(error) = follow(&client, kind, &node, &mut version, &bytes, &came).await else {
+            continue;
+        };
         tokio::time::sleep(Duration::from_secs(1)).await;
+        // The server may end a watch at any time: it goes on where it was, as that of policy-sync does.
+        if error.is::<Ended>() {
+            bytes.resumed.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        if bytes.broken.fetch_add(1, Ordering::Relaxed) < 5 {
+            eprintln!("a watch broke: {kind:?}: {error:#}");
+        }
         if let Ok((listed, _)) = list(&client, kind, &node).await {
             version = listed;
             came.notify_one();
@@ -154,11 +159,39 @@ pub async fn watch(
     }
 }
 
+/// The server has ended a watch in good order.
+#[derive(Debug)]
+struct Ended;
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        text.write_str("the server ended it")
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// The version of the last object in a piece of a stream of events.
+fn last_version(piece: &[u8]) -> Option<String> {
+    const FIELD: &[u8] = b"\"resourceVersion\":\"";
+    let mut starts = piece
+        .windows(FIELD.len())
+        .enumerate()
+        .rev()
+        .filter(|(_, window)| *window == FIELD);
+    starts.find_map(|(at, _)| {
+        let rest = &piece[at + FIELD.len()..];
+        // One that goes on in the next piece does not count.
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        String::from_utf8(rest[..end].to_vec()).ok()
+    })
+}
+
 async fn follow(
     client: &Client,
     kind: Kind,
     node: &str,
-    version: &str,
+    version: &mut String,
     bytes: &Bytes,
     came: &Notify,
 ) -> Result<()> {
@@ -186,8 +219,20 @@ async fn follow(
     *request.uri_mut() = uri.parse()?;
     let mut stream = Box::pin(client.request_stream(request).await?);
     loop {
-        let length = stream.fill_buf().await?.len();
-        anyhow::ensure!(length > 0, "the server ended it");
+        let piece = stream.fill_buf().await?;
+        let length = piece.len();
+        if length == 0 {
+            return Err(Ended.into());
+        }
+        // Too old is the version of no event.
+        anyhow::ensure!(
+            !piece.starts_with(b"{\"type\":\"ERROR\""),
+            "{}",
+            String::from_utf8_lossy(&piece[..length.min(300)])
+        );
+        if let Some(last) = last_version(piece) {
+            *version = last;
+        }
         stream.consume_unpin(length);
         let counter = match kind {
             Kind::Profiles | Kind::AddressSlices | Kind::Reports => &bytes.profiles,
@@ -202,7 +247,18 @@ async fn follow(
 
 #[cfg(test)]
 mod tests {
-    use super::outside_items;
+    use super::{last_version, outside_items};
+
+    #[test]
+    fn the_last_version_of_a_piece_counts() {
+        let piece = br#"..."resourceVersion":"5"}}{"object":{"metadata":{"resourceVersion":"7","x":1}}}{"resourceVersion":"#;
+        assert_eq!(
+            last_version(piece).as_deref(),
+            Some("7"),
+            "a part of one does not count"
+        );
+        assert_eq!(last_version(b"{}"), None);
+    }
 
     #[test]
     fn metadata_of_a_list_is_found_on_both_sides() {
