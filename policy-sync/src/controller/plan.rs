@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the cluster has, what it should have, and the actions in between. Pure: [`super::send`] does them.
 
+mod action;
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use varmor_policy::compile::Settings;
-use varmor_policy::owner::WorkloadName;
+
+pub use action::Action;
+use checks::{Checks, Outcome};
 
 use super::PolicyKey;
-use super::address_slices::{Sliced, Unseen};
+use super::address_slices::Unseen;
 use super::profile::{self, FINALIZER};
 use super::reports::Reports;
 use super::resolve::{Addresses, Name};
-use super::restart::{self, Restart, Restarts};
+use super::restart::{self, Restarts};
 use super::status::{Summary, policy_status, profile_status, summary};
 use crate::kinds;
 
@@ -56,134 +59,11 @@ impl World {
     }
 }
 
-/// Something to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Make a profile, or change it.
-    Apply {
-        /// Namespace and name.
-        profile: Name,
-        /// The object.
-        object: Value,
-    },
-    /// Make a slice of addresses, or change it.
-    ApplySlice {
-        /// Namespace and name.
-        slice: Name,
-        /// The profile that names it.
-        profile: Name,
-        /// The object.
-        object: Value,
-        /// It has addresses that were not in it.
-        adds: bool,
-    },
-    /// Delete a slice that no profile names.
-    DeleteSlice(Name),
-    /// Say on a profile that its policy is gone: nodes keep it until then.
-    Mark {
-        /// Namespace and name.
-        profile: Name,
-        /// UID of the policy.
-        policy: String,
-    },
-    /// Delete a profile whose policy is gone.
-    Delete(Name),
-    /// Let go of a profile that is being deleted.
-    Release(Name),
-    /// Write the status of a policy.
-    PolicyStatus {
-        /// Which.
-        policy: PolicyKey,
-        /// The status.
-        status: Value,
-        /// What an Event says, where people should know.
-        event: Option<(String, String)>,
-        /// UID of the policy, for the Event.
-        uid: String,
-    },
-    /// Restart a workload.
-    Restart(Restart),
-    /// Write the status of a profile.
-    ProfileStatus {
-        /// Which.
-        profile: Name,
-        /// The status.
-        status: Value,
-    },
-}
-
-impl Action {
-    /// Those of an earlier stage are done first: addresses come before the profile that needs them, and go after it.
-    pub fn stage(&self) -> usize {
-        match self {
-            Self::ApplySlice { adds: true, .. } => 0,
-            Self::ApplySlice { adds: false, .. } | Self::DeleteSlice(_) => 2,
-            _ => 1,
-        }
-    }
-
-    fn is_status(&self) -> bool {
-        matches!(self, Self::PolicyStatus { .. } | Self::ProfileStatus { .. })
-    }
-
-    /// What it is about: only the last action about a thing counts.
-    fn subject(&self) -> String {
-        match self {
-            Self::Apply { profile, .. } => format!("profile {}/{}", profile.0, profile.1),
-            Self::ApplySlice { slice, .. } => format!("slice {}/{}", slice.0, slice.1),
-            Self::DeleteSlice(slice) => format!("delete slice {}/{}", slice.0, slice.1),
-            Self::Mark { profile, .. } => format!("mark {}/{}", profile.0, profile.1),
-            Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
-            Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
-            Self::PolicyStatus { policy, .. } => {
-                format!("status {} {}/{}", policy.0, policy.1, policy.2)
-            }
-            Self::Restart(Restart {
-                workload, profile, ..
-            }) => {
-                let WorkloadName {
-                    kind,
-                    namespace,
-                    name,
-                } = workload;
-                format!("restart {kind} {namespace}/{name} for {profile}")
-            }
-            Self::ProfileStatus { profile, .. } => {
-                format!("profile status {}/{}", profile.0, profile.1)
-            }
-        }
-    }
-}
-
-/// SHA-256 of an object.
-type Digest = [u8; 32];
-
-/// What was checked, so that nothing is compiled twice. Of what it was only the digests are kept: thousands of policies would
-/// be most of this program's memory.
-struct Checked {
-    document: Digest,
-    generation: i64,
-    /// `spec` of the profile.
-    before: Option<Digest>,
-    /// Version of the addresses, for a policy that has any.
-    addresses: Option<u64>,
-    outcome: Outcome,
-}
-
-/// What becomes of a policy.
-#[derive(Clone)]
-struct Outcome {
-    /// The version that is in force, or will be; none if there is none, or its addresses can't be found.
-    sliced: Option<Arc<Sliced>>,
-    /// Why the present version is refused.
-    refused: Option<String>,
-}
-
 /// Makes plans, and remembers what they were.
 pub struct Planner {
     settings: Settings,
     namespace: String,
-    checked: HashMap<PolicyKey, Checked>,
+    checks: Checks,
     /// The version of a thing, and the action that was planned for it: the watch is behind for a while.
     planned: HashMap<String, (Option<String>, Action)>,
     unseen: Unseen,
@@ -199,7 +79,7 @@ impl Planner {
         Self {
             settings,
             namespace: namespace.to_owned(),
-            checked: HashMap::new(),
+            checks: Checks::default(),
             planned: HashMap::new(),
             unseen: Unseen::default(),
             restarts: Restarts::default(),
@@ -216,8 +96,7 @@ impl Planner {
         self.unseen.look(world);
         let mut waiting = Vec::new();
         let owned = owned_profiles(world);
-        self.checked
-            .retain(|key, _| world.policies.contains_key(key));
+        self.checks.keep_only(&world.policies);
         for (key, policy) in &world.policies {
             if policy.metadata.deletion_timestamp.is_some() {
                 continue;
@@ -231,8 +110,14 @@ impl Planner {
             let uid = policy.metadata.uid.as_deref().unwrap_or_default();
             let present = owned.get(&(namespace.as_str(), uid)).copied();
             let present_profile = present.map(|(_, profile)| profile);
-            let Outcome { sliced, refused } =
-                self.check(world, key, &namespace, policy, present_profile);
+            let Outcome { sliced, refused } = self.checks.check(
+                &self.settings,
+                world,
+                key,
+                &namespace,
+                policy,
+                present_profile,
+            );
             let profile = match &sliced {
                 Some(sliced) => Some((namespace.clone(), sliced.accepted.profile.clone())),
                 None => present.map(|(name, _)| name.clone()),
@@ -374,79 +259,6 @@ impl Planner {
         self.planned = planned;
         fresh
     }
-
-    fn check(
-        &mut self,
-        world: &World,
-        key: &PolicyKey,
-        namespace: &str,
-        policy: &DynamicObject,
-        present: Option<&DynamicObject>,
-    ) -> Outcome {
-        let document = kinds::policy_document(&key.0, policy);
-        let generation = policy.metadata.generation.unwrap_or_default();
-        let before = present.and_then(|profile| profile.data.get("spec"));
-        let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
-        let addresses =
-            (has_targets || has_addresses(&document)).then_some(world.addresses_version);
-        let (document_digest, before_digest) = (digest(&document), before.map(digest));
-        let known = self.checked.get(key);
-        if let Some(checked) = known
-            && (checked.document, checked.generation) == (document_digest, generation)
-            && checked.before == before_digest
-            && checked.addresses == addresses
-        {
-            return checked.outcome.clone();
-        }
-        let planned = known.and_then(|checked| checked.outcome.sliced.as_deref());
-        let settings = &self.settings;
-        let before_policy = before.and_then(|spec| spec.get("policy"));
-        let result = profile::accept(
-            &document,
-            generation,
-            before_policy,
-            &world.addresses,
-            settings,
-        );
-        let (accepted, refused) = match result {
-            Ok(accepted) => (Some(accepted), None),
-            Err(message) => {
-                let again =
-                    present.and_then(|profile| profile::again(profile, &world.addresses, settings));
-                (again, Some(message))
-            }
-        };
-        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
-        let sliced = accepted
-            .map(|accepted| Arc::new(Sliced::new(accepted, planned, world, namespace, uid)));
-        let outcome = Outcome { sliced, refused };
-        let checked = Checked {
-            document: document_digest,
-            generation,
-            before: before_digest,
-            addresses,
-            outcome: outcome.clone(),
-        };
-        self.checked.insert(key.clone(), checked);
-        outcome
-    }
-}
-
-fn digest(value: &Value) -> Digest {
-    Sha256::digest(value.to_string()).into()
-}
-
-/// Whether what a policy means depends on where services and pods are. May say so of one where that is not so.
-fn has_addresses(document: &Value) -> bool {
-    let text = document.to_string().to_ascii_lowercase().replace('_', "-");
-    [
-        "toservices",
-        "topods",
-        "kube-apiserver",
-        "ingress-nightmare",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
 }
 
 /// Profiles by namespace and UID of the policy that each was made of: this very policy, not an earlier one of its name.
