@@ -4,16 +4,12 @@
 //! would fit into no machine.
 
 use std::collections::{BTreeMap, HashMap};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use policy_sync::kinds;
 use policy_sync::node::pace::{PERIOD, Pace, Step};
 use policy_sync::node::report;
@@ -22,6 +18,7 @@ use tokio::sync::Notify;
 use varmor_node_api::api;
 
 use crate::daemon::{LOADING, daemon_status, policy_status};
+use crate::follow::follow;
 
 type Key = (String, String, String);
 
@@ -61,15 +58,7 @@ impl View {
     /// Follows the profiles for ever.
     pub async fn follow(&self, client: Client) {
         let api: Api<DynamicObject> = Api::all_with(client, &kinds::profiles());
-        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-        loop {
-            match events.try_next().await {
-                Ok(Some(Event::InitApply(profile) | Event::Apply(profile))) => self.take(&profile),
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(error) => eprintln!("the profiles: {error}"),
-            }
-        }
+        follow(api, "the profiles", |profile| self.take(profile)).await;
     }
 
     fn take(&self, profile: &DynamicObject) {

@@ -6,6 +6,7 @@
 mod bed;
 mod daemon;
 mod fleet;
+mod follow;
 mod gauges;
 mod objects;
 mod phases;

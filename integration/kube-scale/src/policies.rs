@@ -2,18 +2,16 @@
 //! The policies as a user sees them: which version of which is Ready, and since when.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use futures_util::TryStreamExt;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use policy_sync::kinds;
 use tokio::sync::Notify;
+
+use crate::follow::follow;
 
 /// What is known of one.
 struct Seen {
@@ -35,15 +33,7 @@ impl Policies {
     pub async fn follow(&self, client: Client) {
         let [namespaced, _] = kinds::policies();
         let api: Api<DynamicObject> = Api::all_with(client, &namespaced);
-        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-        loop {
-            match events.try_next().await {
-                Ok(Some(Event::InitApply(policy) | Event::Apply(policy))) => self.take(&policy),
-                Ok(Some(_)) => {}
-                Ok(None) => return,
-                Err(error) => eprintln!("the policies: {error}"),
-            }
-        }
+        follow(api, "the policies", |policy| self.take(policy)).await;
     }
 
     fn take(&self, policy: &DynamicObject) {
