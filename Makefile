@@ -56,7 +56,7 @@ kernels: deps ## fetches the kernels and builds the disk images of the test VM, 
 	  integration/vm/build-initrd $$kernel && integration/vm/build-modules $$kernel || exit 1; done
 	@integration/vm/build-root
 
-scenario: build ## runs scenarios in the test VM: FILE= a file or folder, KERNEL=, CONTAINERD=
+scenario: build ## runs scenarios in the test VM: FILE= files or folders, KERNEL=, CONTAINERD=
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) $(FILE)
 
 scenarios: build ## runs all scenarios, those of Kubernetes too, and those of the demo on every kernel and containerd

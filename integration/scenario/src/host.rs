@@ -18,8 +18,8 @@ pub struct Run {
     pub baseline: bool,
     /// Of the VM, in seconds.
     pub timeout: Option<u64>,
-    /// A file or a folder.
-    pub file: PathBuf,
+    /// Files or folders.
+    pub files: Vec<PathBuf>,
 }
 
 /// Boot, containerd and daemon, in emulation on a busy machine.
@@ -30,7 +30,7 @@ const STEP_SECONDS: u64 = 15;
 
 /// Runs the scenarios; true when every verdict was the expected one.
 pub fn run(run: &Run) -> Result<bool> {
-    let scenarios = format::load_all(&run.file)?;
+    let scenarios = format::load_all(&run.files)?;
     let project = vm::project()?;
     let payload = vm::payload(&project)?;
     let share = share(&project, &scenarios)?;
@@ -54,10 +54,13 @@ pub fn run(run: &Run) -> Result<bool> {
     vm.arg("/share/scenarios");
     let status = vm.status().context("integration/vm/run")?;
 
-    let name = run
-        .file
-        .file_stem()
-        .map_or("all".into(), |stem| stem.to_string_lossy().into_owned());
+    let names: Vec<_> = run
+        .files
+        .iter()
+        .filter_map(|file| file.file_stem())
+        .map(|stem| stem.to_string_lossy())
+        .collect();
+    let name = names.join("+");
     let logs = project.join(format!(
         "target/scenario/{name}-{}-{}",
         run.kernel, run.containerd

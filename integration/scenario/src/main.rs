@@ -47,8 +47,9 @@ struct RunArguments {
     /// Seconds that the VM may run
     #[arg(long)]
     timeout: Option<u64>,
-    /// A scenario file or a folder of them
-    file: PathBuf,
+    /// Scenario files, or folders of them: all of them in one boot
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
             repeat: run.repeat,
             baseline: run.baseline,
             timeout: run.timeout,
-            file: run.file,
+            files: run.files,
         }),
         (None, None) => unreachable!("clap asks for the file"),
     };
@@ -79,11 +80,9 @@ fn main() -> ExitCode {
 fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
     let mut scenarios = 0;
     let mut steps = 0;
-    for file in files {
-        for scenario in format::load_all(file)? {
-            scenarios += 1;
-            steps += scenario.steps.len();
-        }
+    for scenario in format::load_all(files)? {
+        scenarios += 1;
+        steps += scenario.steps.len();
     }
     println!("{scenarios} scenarios, {steps} steps");
     Ok(true)

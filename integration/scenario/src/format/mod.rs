@@ -171,13 +171,16 @@ impl Scenario {
     }
 }
 
-/// The scenarios of a file, or of every `*.yaml` below a folder in the order of their paths. All wrong files are reported at
+/// The scenarios of files, and of every `*.yaml` below folders in the order of their paths. All wrong files are reported at
 /// once.
-pub fn load_all(path: &Path) -> Result<Vec<Scenario>> {
+pub fn load_all<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Scenario>> {
     let mut files = Vec::new();
-    collect(path, &mut files)?;
-    if files.is_empty() {
-        bail!("{}: no scenario files (*.yaml) here", path.display());
+    for path in paths.iter().map(AsRef::as_ref) {
+        let before = files.len();
+        collect(path, &mut files)?;
+        if files.len() == before {
+            bail!("{}: no scenario files (*.yaml) here", path.display());
+        }
     }
     let (mut scenarios, mut errors) = (Vec::new(), Vec::new());
     for file in files {

@@ -51,7 +51,7 @@ pub fn main(options: Options) -> Result<bool> {
 }
 
 async fn run(options: &Options) -> Result<bool> {
-    let scenarios = format::load_all(&options.scenarios)?;
+    let scenarios = format::load_all(&[&options.scenarios])?;
     let mut report = Report::new(options.baseline);
     let began = Instant::now();
     let containerd = Containerd::start(&options.containerd, !options.baseline)?;
