@@ -12,10 +12,10 @@
 
 #define NO_STATE 0xffffffffU
 #define FORWARD 0
-#define BACKWARD 1
+#define BACKWARD 1 /* alone has an odd number */
 #define TEXT 2 /* forward, over pieces of the slot's text */
 #define TEXT_PIECE 128
-#define RUN_BYTES 96
+#define RUN_BYTES 64
 
 /* How a run ended. */
 enum { RUN_DEAD = 1, RUN_OVER, RUN_FURTHER, RUN_FAILED };
@@ -23,10 +23,18 @@ enum { RUN_DEAD = 1, RUN_OVER, RUN_FURTHER, RUN_FAILED };
 /* Low to high: deny, audit, allow, ancestors. All ones: the automaton is missing, or a name could not be read. */
 #define NO_VERDICT (~0ULL)
 
-/* The entry after one, or the piece of text: the root's is the last in entry[]. */
-static __always_inline u32 next_entry(struct scratch *s, u32 direction)
+/* Where a walk begins, and the way from each entry to the next: the root's is the last in entry[]. */
+static __always_inline void begin_at(struct scratch *s, u32 entry, s32 step)
 {
-	u32 k = *(volatile u32 *)&s->at_entry + (direction == FORWARD ? -1 : 1);
+	*(volatile u32 *)&s->at_entry = entry;
+	*(volatile u32 *)&s->entry_step = step;
+	*(volatile u32 *)&s->at_byte = 0;
+}
+
+/* The entry after one, or the piece of text. */
+static __always_inline u32 next_entry(struct scratch *s)
+{
+	u32 k = *(volatile u32 *)&s->at_entry + *(volatile u32 *)&s->entry_step;
 	s->at_entry = k;
 	return k;
 }
@@ -109,38 +117,44 @@ __noinline u32 load_entry(u32 slot, u32 direction)
 		u32 ends = load_entry(slot, direction);									\
 		if (ends)												\
 			goto over;											\
-		u64 at = *(volatile u32 *)&s->at, stop = *(volatile u32 *)&s->stop;					\
-		s64 move = direction == BACKWARD ? -1 : 1;								\
-		at &= NAMES_BYTES - 1;											\
-		_Pragma("clang loop unroll_count(2)")										\
-		for (u32 i = 0; i < RUN_BYTES; i++) {									\
-			u64 next = (now << shift) | a->head.classes[s->names[at]];					\
-			OPAQUE(next);											\
-			next &= (transitions)-1;									\
-			now = a->next[next];										\
-			if (!now)											\
-				goto dead;										\
-			at += move;											\
-			if (at == stop) {										\
-				u32 length, slash = find_copied(s, next_entry(s, direction), &length);			\
-				if (slash) {										\
-					s->length = length;								\
-					at = direction == BACKWARD ? slash + length - 1 : slash;			\
-					stop = direction == BACKWARD ? slash - 1 : slash + length;			\
-				} else {										\
-					ends = load_entry(slot, direction);						\
-					if (ends)									\
-						goto over;								\
-					at = *(volatile u32 *)&s->at;							\
-					stop = *(volatile u32 *)&s->stop;						\
-				}											\
-			}												\
-			/* The same range on both ways here: else the verifier would follow each of them to the end. */	\
-			OPAQUE(at);											\
-			at &= NAMES_BYTES - 1;										\
-		}													\
+		/*												\
+		 * A number whose value the verifier does not know, in place of branches: it would follow the loop\
+		 * once for each direction, and twice as often after each branch in it.				\
+		 */												\
+		u64 back = direction & 1;									\
+		OPAQUE(back);											\
+		u64 move = 1 - 2 * back;									\
+		u64 at = *(volatile u32 *)&s->at, stop = *(volatile u32 *)&s->stop;				\
+		at &= NAMES_BYTES - 1;										\
+		_Pragma("clang loop unroll_count(2)")								\
+		for (u32 i = 0; i < RUN_BYTES; i++) {								\
+			u64 next = (now << shift) | a->head.classes[s->names[at]];				\
+			OPAQUE(next);										\
+			next &= (transitions)-1;								\
+			now = a->next[next];									\
+			if (!now)										\
+				goto dead;									\
+			at += move;										\
+			if (at == stop) {									\
+				u32 length, slash = find_copied(s, next_entry(s), &length);			\
+				if (slash) {									\
+					s->length = length;							\
+					at = slash + back * (length - 1);					\
+					stop = at + move * length;						\
+				} else {									\
+					ends = load_entry(slot, direction);					\
+					if (ends)								\
+						goto over;							\
+					at = *(volatile u32 *)&s->at;						\
+					stop = *(volatile u32 *)&s->stop;					\
+				}										\
+			}											\
+			/* The same range on both ways here: else the verifier would follow each of them to the end. */\
+			OPAQUE(at);										\
+			at &= NAMES_BYTES - 1;									\
+		}												\
 		s->state = now;												\
-		s->at_byte = *(volatile u32 *)&s->length - (direction == BACKWARD ? at - stop : stop - at);		\
+		s->at_byte = *(volatile u32 *)&s->length - (stop - at) * move;					\
 		return RUN_FURTHER;											\
 	dead:;														\
 		u32 dead = RUN_DEAD;											\
@@ -184,8 +198,10 @@ __noinline u64 match_path(u64 key, u32 class, u32 slot, u32 direction)
 	if (!s)
 		return NO_VERDICT;
 	*(volatile u32 *)&s->state = NO_STATE;
-	*(volatile u32 *)&s->at_entry = direction == FORWARD ? *(volatile u32 *)&s->count - 1 : 0;
-	*(volatile u32 *)&s->at_byte = 0;
+	if (direction == FORWARD)
+		begin_at(s, *(volatile u32 *)&s->count - 1, -1);
+	else
+		begin_at(s, 0, 1);
 	for (u32 i = 0; i < RUNS; i++) {
 		u32 ended = run(key, class, slot, direction);
 		if (ended == RUN_FURTHER)

@@ -153,7 +153,8 @@ static __always_inline int judge_one(u64 container, u64 domain, u64 dentry, u64 
 		return -EACCES;
 	for (u32 attempt = 0; attempt < ATTEMPTS; attempt++) {
 		u64 since = begin(s, dentry, mount);
-		if (typed_dentry)
+		/* Further attempts are rare: walk() does without, and the verifier follows the climb once. */
+		if (typed_dentry && !attempt)
 			climb(s, typed_dentry, typed_mount);
 		int result = judge(container, domain, slot, question, since);
 		if (target) {

@@ -26,6 +26,31 @@
 /* The longest source that is looked at; of a longer one rules can't be sure. */
 #define SOURCE_MAX 1024
 
+/*
+ * What the component of a path has so far, and what a byte makes of that: a table without branches, each of which would
+ * double what the verifier has to follow in every round of the loop.
+ */
+enum { SEEN_NOTHING, SEEN_DOT, SEEN_DOT_DOT, SEEN_NAME, SEEN_NO_NAME };
+enum { BYTE_DOT, BYTE_SLASH, BYTE_OTHER, BYTE_KINDS };
+#define BY(seen, kind, then) ((u64)(then) << 3 * ((seen) * BYTE_KINDS + (kind)))
+#define SEEN_THEN                                                                                                      \
+	(BY(SEEN_NOTHING, BYTE_DOT, SEEN_DOT) | BY(SEEN_NOTHING, BYTE_SLASH, SEEN_NO_NAME) |                           \
+	 BY(SEEN_NOTHING, BYTE_OTHER, SEEN_NAME) | BY(SEEN_DOT, BYTE_DOT, SEEN_DOT_DOT) |                              \
+	 BY(SEEN_DOT, BYTE_SLASH, SEEN_NO_NAME) | BY(SEEN_DOT, BYTE_OTHER, SEEN_NAME) |                                \
+	 BY(SEEN_DOT_DOT, BYTE_DOT, SEEN_NAME) | BY(SEEN_DOT_DOT, BYTE_SLASH, SEEN_NO_NAME) |                          \
+	 BY(SEEN_DOT_DOT, BYTE_OTHER, SEEN_NAME) | BY(SEEN_NAME, BYTE_DOT, SEEN_NAME) |                                \
+	 BY(SEEN_NAME, BYTE_SLASH, SEEN_NOTHING) | BY(SEEN_NAME, BYTE_OTHER, SEEN_NAME) |                              \
+	 BY(SEEN_NO_NAME, BYTE_DOT, SEEN_NO_NAME) | BY(SEEN_NO_NAME, BYTE_SLASH, SEEN_NO_NAME) |                       \
+	 BY(SEEN_NO_NAME, BYTE_OTHER, SEEN_NO_NAME))
+
+static __always_inline u64 kind_of(u8 byte)
+{
+	/* '/' is the byte after '.'. */
+	u64 distance = (u8)(byte - '.'), is_other = ((distance >> 1) + 127) >> 7;
+	OPAQUE(is_other);
+	return (distance & 1 & ~is_other) | is_other << 1;
+}
+
 /* Whether the source in the slot's text is an absolute path without empty, `.` and `..` components. */
 __noinline u32 is_plain_path(u32 slot, u32 from, u32 to)
 {
@@ -33,23 +58,13 @@ __noinline u32 is_plain_path(u32 slot, u32 from, u32 to)
 	u64 at = from;
 	if (!s || at > FSTYPE_MAX || from >= to || s->text[at] != '/')
 		return 0;
-	/* Of the component so far: nothing, `.`, `..`, or more. */
-	u32 seen = 0;
+	u64 seen = SEEN_NOTHING;
 	for (u32 i = 1; i < SOURCE_MAX; i++) {
 		u64 k = from + i;
 		if (k >= to)
-			return seen == 3 || i == 1;
+			return seen == SEEN_NAME || i == 1;
 		OPAQUE(k);
-		u8 byte = s->text[k & (CHUNK_BYTES - 1)];
-		if (byte == '/') {
-			if (seen < 3)
-				return 0;
-			seen = 0;
-		} else if (byte == '.' && seen < 2) {
-			seen++;
-		} else {
-			seen = 3;
-		}
+		seen = SEEN_THEN >> 3 * (seen * BYTE_KINDS + kind_of(s->text[k & (CHUNK_BYTES - 1)])) & 7;
 		OPAQUE(seen);
 	}
 	return 0;

@@ -53,12 +53,11 @@ __noinline int write_path(u32 slot)
 	if (!s || !r)
 		return -1;
 	u64 to = 0;
-	s->at_byte = 0;
-	s->at_entry = *(volatile u32 *)&s->count - 1;
+	begin_at(s, *(volatile u32 *)&s->count - 1, -1);
 	for (u32 i = 0; i < COMPONENTS; i++) {
 		if (to > TEXT_MAX - 1 || load_entry(slot, FORWARD))
 			break;
-		next_entry(s, FORWARD);
+		next_entry(s);
 		u64 length = *(volatile u32 *)&s->length;
 		OPAQUE(length);
 		if (!length || length > COMPONENT_MAX)

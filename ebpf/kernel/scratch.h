@@ -58,12 +58,13 @@ struct scratch {
 	u32 count; /* of entry[]: components, or pieces of text */
 	/* Where a walk of an automaton is that is not over. */
 	u32 state;
-	u32 at_entry; /* index in entry[], or of the piece of text; beyond them: at the end */
-	u32 at_byte;  /* of the entry */
-	u32 at;	      /* the next byte, in names[] */
-	u32 stop;     /* what comes after the entry's last one */
-	u32 length;   /* how many they are */
-	u32 climbed;  /* how many entries the hook has collected itself; 0 from the walk on that can't use them */
+	u32 at_entry;	/* index in entry[], or of the piece of text; beyond them: at the end */
+	u32 entry_step; /* from one to the next: 1 or -1 */
+	u32 at_byte;	/* of the entry */
+	u32 at;		/* the next byte, in names[] */
+	u32 stop;	/* what comes after the entry's last one */
+	u32 length;	/* how many they are */
+	u32 climbed;	/* how many entries the hook has collected itself; 0 from the walk on that can't use them */
 	u64 verdict;
 	u64 climbed_from; /* where they begin; 0: this check's hook has collected none */
 	u64 climbed_to;	  /* what comes after them */
