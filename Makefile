@@ -22,7 +22,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
+.PHONY: help deps build image crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ build: deps ## builds everything, the hook and the probe statically
 	cargo build --release --workspace --bins --example smoke
 	$(STATIC_BUILD)
 	@integration/payload
+
+image: build ## the image that deploy/kubernetes names, as an OCI archive: target/policy-sync.tar
+	deploy/image/build target/release/policy-sync target/policy-sync.tar
 
 crds: ## writes deploy/crds anew, after a change of the policies' types or rules
 	cargo run -p varmor-policy --bin varmor-crdgen deploy/crds

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""oci-layout.py TREE IMAGE-NAME COMMAND OUT.tar: packs a directory as a one-layer OCI image.
+"""oci-layout.py TREE IMAGE-NAME COMMAND OUT.tar [USER]: packs a directory as a one-layer OCI image.
+
+With a USER the command is the image's entrypoint, and arguments are added to it.
 
 The same tree gives the same bytes: fixed times, owners and order."""
 
@@ -43,7 +45,7 @@ def pack_layer(tree):
     return layer.getvalue()
 
 
-def main(tree, image_name, command, out):
+def main(tree, image_name, command, out, user=None):
     blobs = {}
 
     def blob(data, media_type):
@@ -59,7 +61,8 @@ def main(tree, image_name, command, out):
         document({
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Cmd": [command], "Env": ["PATH=/bin"], "WorkingDir": "/"},
+            "config": {"Env": ["PATH=/bin"], "WorkingDir": "/"}
+            | ({"Entrypoint": [command], "User": user} if user else {"Cmd": [command]}),
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
         }),
         "application/vnd.oci.image.config.v1+json",
