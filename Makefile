@@ -18,11 +18,12 @@ FUZZ_SECONDS ?= 300
 # Programs that run in containers of any image must need nothing of it: they are linked
 # statically, in a target directory of their own, since other flags would throw away the cache.
 STATIC_PACKAGES := varmor-oci-hook varmor-probe
+HOOKS := varmor-oci-hook varmor-runtime
 STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release \
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build image crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
+.PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,21 @@ build: deps ## builds everything, the hook and the probe statically
 	cargo build --release --workspace --bins --example smoke
 	$(STATIC_BUILD)
 	@integration/payload
+
+# Built before, by a user who need not be root: `make build && sudo make install`.
+install: ## installs what `make build` has built: DESTDIR=
+	install -D -m 755 target/release/varmor-nri $(DESTDIR)/usr/sbin/varmor-nri
+	install -D -m 755 target/release/varmorctl $(DESTDIR)/usr/bin/varmorctl
+	install -D -m 755 -t $(DESTDIR)/usr/libexec/varmor-nri $(HOOKS:%=target/static/x86_64-unknown-linux-gnu/release/%)
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system deploy/systemd/varmor-nri.service
+	install -D -m 644 deploy/systemd/varmor-nri.tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/varmor-nri.conf
+	install -d $(DESTDIR)/etc/varmor-nri/policies.d $(DESTDIR)/usr/share/man/man1 \
+	  $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions
+	target/release/varmorctl man > $(DESTDIR)/usr/share/man/man1/varmorctl.1
+	for command in validate render explain; do \
+	  target/release/varmorctl man $$command > $(DESTDIR)/usr/share/man/man1/varmorctl-$$command.1 || exit 1; done
+	target/release/varmorctl completions bash > $(DESTDIR)/usr/share/bash-completion/completions/varmorctl
+	target/release/varmorctl completions zsh > $(DESTDIR)/usr/share/zsh/vendor-completions/_varmorctl
 
 image: build ## the image that deploy/kubernetes names, as an OCI archive: target/policy-sync.tar
 	deploy/image/build target/release/policy-sync target/policy-sync.tar
