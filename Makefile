@@ -23,7 +23,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
+.PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance conformance-document test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ scenarios: build ## runs all scenarios, those of Kubernetes too, and those of th
 
 conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
 	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
+
+conformance-document: build ## docs/conformance.md of the last runs of each kernel, where they were of what is built now
+	target/release/conformance document
 
 test: lint unit scenarios ## everything there is
 

@@ -11,6 +11,7 @@ use varmor_scenario::vm;
 use crate::case;
 use crate::enforcer::Enforcer;
 use crate::guest::OUTCOMES;
+use crate::kept::Kept;
 use crate::outcome::Outcome;
 use crate::report::{self, Tables};
 
@@ -65,6 +66,7 @@ pub fn run(run: &Run) -> Result<bool> {
         }
     };
     let payload = vm::payload(&project)?;
+    let kept = Kept::of(&project, &payload, &project.join(FOLDER))?;
     let mut tables = Tables::new(&cases);
     let mut broken = Vec::new();
     for (kernel, core) in &kernels {
@@ -95,9 +97,14 @@ pub fn run(run: &Run) -> Result<bool> {
                 })
                 .collect()
         });
-        for outcomes in ended {
+        for (boot, outcomes) in boots.iter().zip(ended) {
             match outcomes {
-                Ok(outcomes) => tables.add(kernel, *core, outcomes),
+                Ok(outcomes) => {
+                    if run.case.is_none() && HALVES.contains(&&*boot.enforcers) {
+                        kept.keep(kernel, &boot.enforcers, *core, &outcomes)?;
+                    }
+                    tables.add(kernel, *core, outcomes);
+                }
                 Err(error) => broken.push(format!("kernel {kernel}: {error:#}")),
             }
         }
@@ -108,12 +115,38 @@ pub fn run(run: &Run) -> Result<bool> {
     }
     let whole = kernels.len() == KERNELS.len() && run.enforcers.is_empty() && run.case.is_none();
     if whole {
-        let document = project.join(DOCUMENT);
-        std::fs::write(&document, report::document(&tables))
-            .with_context(|| document.display().to_string())?;
-        println!("written: {DOCUMENT}");
+        write_document(&project, &tables)?;
     }
     Ok(tables.passed())
+}
+
+/// Writes the document of the runs that are kept. True when every verdict was as the cases say.
+///
+/// # Errors
+/// A kernel was not run with what is built now.
+pub fn document() -> Result<bool> {
+    let project = vm::project()?;
+    let (_, cases) = case::load(&project.join(FOLDER))?;
+    let payload = vm::payload(&project)?;
+    let kept = Kept::of(&project, &payload, &project.join(FOLDER))?;
+    let mut tables = Tables::new(&cases);
+    for kernel in KERNELS {
+        for half in HALVES {
+            let ended = kept.read(kernel, half)?;
+            tables.add(kernel, ended.core, ended.outcomes);
+        }
+    }
+    print!("{}", report::for_terminal(&tables));
+    write_document(&project, &tables)?;
+    Ok(tables.passed())
+}
+
+fn write_document(project: &Path, tables: &Tables<'_>) -> Result<()> {
+    let document = project.join(DOCUMENT);
+    std::fs::write(&document, report::document(tables))
+        .with_context(|| document.display().to_string())?;
+    println!("written: {DOCUMENT}");
+    Ok(())
 }
 
 impl Boot<'_> {

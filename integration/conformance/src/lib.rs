@@ -8,5 +8,6 @@ pub mod case;
 pub mod enforcer;
 pub mod guest;
 pub mod host;
+pub mod kept;
 pub mod outcome;
 pub mod report;

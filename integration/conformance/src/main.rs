@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// Reads and checks the cases, and boots nothing
     Check,
+    /// Writes docs/conformance.md of the last runs of what is built now, one on each kernel at least, and boots nothing
+    Document,
     /// The side that runs in the VM
     #[command(hide = true)]
     Guest(guest::Options),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Guest(options)) => guest::main(&options).map(|()| true),
         Some(Command::Check) => check(),
+        Some(Command::Document) => host::document(),
         None => host::run(&host::Run {
             kernel: cli.run.kernel,
             enforcers: cli.run.enforcers,

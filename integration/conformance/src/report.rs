@@ -34,7 +34,10 @@ impl<'a> Tables<'a> {
     /// Adds the outcomes of a boot.
     pub fn add(&mut self, kernel: &str, core: bool, outcomes: Vec<Outcome>) {
         let table = match self.kernels.iter_mut().find(|table| table.kernel == kernel) {
-            Some(table) => table,
+            Some(table) => {
+                table.core |= core;
+                table
+            }
             None => {
                 self.kernels.push(Table {
                     kernel: kernel.into(),
