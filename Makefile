@@ -26,7 +26,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 .PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance conformance-document test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make scenario FILE=integration/scenarios/x.yaml KERNEL=6.1 CONTAINERD=1.7"
 
