@@ -23,7 +23,7 @@ STATIC_BUILD := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release 
 	--target x86_64-unknown-linux-gnu --target-dir target/static $(STATIC_PACKAGES:%=-p %)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance conformance-document test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-latency kube-scale kube-down clean clean-cache
+.PHONY: help deps build install image crds lint unit kernels scenario scenarios conformance conformance-document test demo bench fuzz soak vm-shell kube-up kube-node kube-smoke kube-crds kube-test kube-two-nodes kube-latency kube-scale kube-down clean clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ kube-smoke: build ## a Deployment in a cluster of its own, and a policy file on 
 
 kube-test: build ## all of the cluster's scenarios, in a cluster of its own; SCENARIOS= a file or folder
 	@integration/kube/test $(SCENARIOS)
+
+kube-two-nodes: build ## the scenario of two nodes, in a cluster of its own; not in `make test`: a second VM for one scenario
+	@VARMOR_KUBE_NODES=2 integration/kube/test integration/kube/scenarios-two-nodes
 
 kube-latency: build ## a hundred changes of a policy in the cluster that is up: how long each part takes
 	target/release/kube-latency

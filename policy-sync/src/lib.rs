@@ -4,6 +4,7 @@
 
 mod address_slice;
 pub mod controller;
+mod events;
 pub mod kinds;
 mod marks;
 pub mod node;

@@ -140,7 +140,7 @@ pub async fn node(
 ) {
     let api: Api<DynamicObject> = Api::all_with(client, &kinds::nodes());
     let name = crate::objects::node(index);
-    let mut pace = Pace::default();
+    let mut pace = Pace::new(&name);
     loop {
         // The daemon loads it, and nothing is reported meanwhile. Nodes are not in step.
         let jitter = Duration::from_millis((index * 7919 % 50) as u64);

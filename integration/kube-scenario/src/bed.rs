@@ -107,12 +107,24 @@ impl Bed {
 
     /// A line for bash in the node.
     pub fn in_node(&self, line: &str) -> Answer {
-        ended(self.script("in-node", &[line]), "", LIMIT * 2)
+        self.in_node_of("node", line)
+    }
+
+    /// A line for bash in the node of this name.
+    pub fn in_node_of(&self, node: &str, line: &str) -> Answer {
+        let mut command = self.script("in-node", &[line]);
+        command.env("VARMOR_KUBE_NODE", node);
+        ended(command, "", LIMIT * 2)
     }
 
     /// A part of the bed on this machine: see integration/kube/part.
     pub fn part(&self, action: &str, name: &str) -> Answer {
         ended(self.script("part", &[action, name]), "", LIMIT)
+    }
+
+    /// The newer version of EndpointSlices, started or stopped: see integration/kube/discovery-v1.
+    pub fn discovery_v1(&self, action: &str) -> Answer {
+        ended(self.script("discovery-v1", &[action]), "", LIMIT)
     }
 
     /// A file of the bed.

@@ -9,12 +9,18 @@
 #   pki/, kubeconfigs/   keys and certificates, and the files of each component
 #   parts/               how each program on this machine was started, and its process id; see part
 #   log/                 one log per component; of the node, see share/log/
-#   share/               the node's /share, see in-node
+#   share/               the node's /share, see in-node; of others than the first, share-node2/ and so on
 
 . "$(dirname "${BASH_SOURCE[0]}")/../../vm/lib/cache.sh"
 
 project=$(readlink -f "$(dirname "${BASH_SOURCE[0]}")/../../..")
 state=$(readlink -m "${VARMOR_KUBE_STATE:-$project/target/kube}")
+# The node that is meant: `node`, or one beside it.
+node=${VARMOR_KUBE_NODE:-node}
+[[ $node =~ ^node([2-9]?)$ ]] || die "VARMOR_KUBE_NODE is $node: write node, node2, ... node9"
+node_number=${BASH_REMATCH[1]:-1}
+share=$state/share
+[[ $node = node ]] || share=$state/share-$node
 # Every program of a bed has this in its environment: that is how `down` finds them, also those
 # whose starter was killed.
 mark=VARMOR_KUBE_BED=$state
@@ -46,7 +52,7 @@ addresses() {
   # What the API server calls the node's kubelet by. Both sides have it on their loopback device:
   # here QEMU listens on it and hands on to the guest. Of the block for benchmarks (RFC 2544), which
   # no real network uses.
-  node_address=198.18.$number.1
+  node_address=198.18.$number.$node_number
   kubelet_port=10250
   # This machine, seen from the guest.
   host_address=10.0.2.2
@@ -68,9 +74,9 @@ processes() {
   { grep -lsxzF "$mark" /proc/[0-9]*/environ || true; } | cut -d/ -f3
 }
 
-# find_node: the process id of the node's VM, nothing when there is none.
+# find_node: the process id of the VM of the node that is meant, nothing when there is none.
 find_node() {
-  [[ ! -s $state/node.pid ]] || processes | grep -xF "$(< "$state/node.pid")" || true
+  [[ ! -s $state/$node.pid ]] || processes | grep -xF "$(< "$state/$node.pid")" || true
 }
 
 # With a cache of its own: the usual one, by address, would hold an earlier bed's resources.

@@ -61,13 +61,19 @@ make_pki() (
   certificate kubelet-client ca /O=system:masters/CN=kube-apiserver-kubelet-client clientAuth
   certificate controller-manager ca /CN=system:kube-controller-manager clientAuth
   certificate scheduler ca /CN=system:kube-scheduler clientAuth
-  certificate kubelet ca /O=system:nodes/CN=system:node:node clientAuth,serverAuth \
-    "DNS:node,IP:$node_address,IP:127.0.0.1"
   certificate front-proxy-client front-proxy-ca /CN=front-proxy-client clientAuth
   local component
   for component in admin controller-manager scheduler; do
     kubeconfig "$component" "https://127.0.0.1:$api_port" "$state/kubeconfigs/$component"
   done
   kubeconfig admin "https://127.0.0.1:$api_port" "$state/kubeconfig"
-  kubeconfig kubelet "https://$host_address:$api_port" "$state/kubeconfigs/kubelet"
+)
+
+# make_node_pki: those of the node that is meant.
+make_node_pki() (
+  cd "$state/pki"
+  umask 077
+  certificate "$node" ca "/O=system:nodes/CN=system:node:$node" clientAuth,serverAuth \
+    "DNS:$node,IP:$node_address,IP:127.0.0.1"
+  kubeconfig "$node" "https://$host_address:$api_port" "$state/kubeconfigs/$node"
 )

@@ -169,7 +169,10 @@ impl Lease {
 fn lost_to_none<T>(result: Result<T, kube::Error>) -> Result<bool, kube::Error> {
     match result {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(error)) if error.code == 409 => Ok(false),
+        Err(kube::Error::Api(error)) if error.code == 409 => {
+            tracing::info!("the Lease: conflict (409): another one was faster");
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

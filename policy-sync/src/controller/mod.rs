@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
+use kube::api::ApiResource;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use varmor_policy::compile::Settings;
@@ -35,6 +36,8 @@ pub type PolicyKey = (String, String, String);
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Status is for people: this often at most, whatever number of nodes reports.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// How often it is asked which version of EndpointSlices there is: an upgrade of the API server may bring or end one.
+const VERSION_EVERY: Duration = Duration::from_secs(20);
 /// What failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -118,9 +121,26 @@ async fn lead(client: &Client, options: &Options) {
         }
         sleep(RETRY).await;
     };
+    tracing::info!("EndpointSlices are of {}", slices.api_version);
     tokio::select! {
         () = watches::run(client, &shared, &slices) => {}
+        other = other_slices(client, &slices) => {
+            tracing::info!("EndpointSlices are of {other} now: everything is read anew");
+        }
         () = reconcile(client, &shared, options) => {}
+    }
+}
+
+/// Returns when EndpointSlices are of another version than this one.
+async fn other_slices(client: &Client, slices: &ApiResource) -> String {
+    loop {
+        sleep(VERSION_EVERY).await;
+        // Where there is no answer, the watches tell why.
+        if let Ok(now) = watches::slices(client).await
+            && now.api_version != slices.api_version
+        {
+            return now.api_version;
+        }
     }
 }
 

@@ -110,7 +110,11 @@ impl Planner {
             let uid = policy.metadata.uid.as_deref().unwrap_or_default();
             let present = owned.get(&(namespace.as_str(), uid)).copied();
             let present_profile = present.map(|(_, profile)| profile);
-            let Outcome { sliced, refused } = self.checks.check(
+            let Outcome {
+                sliced,
+                refused,
+                from_profile,
+            } = self.checks.check(
                 &self.settings,
                 world,
                 key,
@@ -133,8 +137,8 @@ impl Planner {
                 let there = world.profiles.get(name);
                 if !there.is_some_and(|there| is_same(there, &object)) {
                     let version = there.and_then(|there| there.metadata.resource_version.clone());
-                    if refused.is_some() {
-                        // It was read from the profile: a later one must not be lost.
+                    if from_profile {
+                        // A later one must not be lost.
                         object["metadata"]["resourceVersion"] = json!(version);
                     }
                     self.unseen.wrote(name, slices);

@@ -41,6 +41,17 @@ impl Accepted {
     pub fn policy(&self) -> Value {
         serde_json::from_str(&self.policy).unwrap_or_default()
     }
+
+    /// The same version with the addresses of now; none if they can't be found.
+    pub fn again(&self, addresses: &Addresses, settings: &Settings) -> Option<Self> {
+        let object = parse(&self.policy()).ok()?;
+        let targets = self.targets.clone();
+        let accepted = resolved(object, self.generation, targets, addresses, settings).ok()?;
+        Some(Self {
+            policy: Arc::clone(&self.policy),
+            ..accepted
+        })
+    }
 }
 
 /// Checks a version of a policy, alone and as a change of what was accepted before, and finds its addresses.

@@ -7,7 +7,7 @@ use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,
 };
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{Event, EventType};
 use serde_json::{Value, json};
 use varmor_policy::owner::WorkloadName;
 use varmor_policy::types::API_VERSION;
@@ -16,6 +16,7 @@ use super::PolicyKey;
 use super::plan::Action;
 use super::resolve::Name;
 use super::restart::Restart;
+use crate::events::Events;
 use crate::kinds;
 
 /// Field manager of the profiles.
@@ -30,18 +31,14 @@ const MAX_NOTE: usize = 1000;
 /// Sends requests.
 pub struct Sender {
     client: Client,
-    recorder: Recorder,
+    events: Events,
 }
 
 impl Sender {
     /// With this client.
     pub fn new(client: Client) -> Self {
-        let reporter = Reporter {
-            controller: "policy-sync".to_owned(),
-            instance: std::env::var("POD_NAME").ok(),
-        };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Events::new(client.clone(), std::env::var("POD_NAME").ok()),
             client,
         }
     }
@@ -73,6 +70,13 @@ impl Sender {
                 Ok(()) => None,
                 // It went in the meantime.
                 Err(kube::Error::Api(error)) if error.code == 404 => None,
+                Err(kube::Error::Api(error)) if error.code == 409 => {
+                    tracing::info!(
+                        "{}: conflict (409): somebody has changed it since it was read; planned anew",
+                        what(&action)
+                    );
+                    Some(action)
+                }
                 Err(error) => {
                     tracing::warn!("{}: {error}", what(&action));
                     Some(action)
@@ -169,11 +173,17 @@ impl Sender {
                     "{kind} {namespace}/{name}: its containers take a part of the policy when they are created anew"
                 ),
             ),
-            Err(error) => (
-                EventType::Warning,
-                "RestartFailed",
-                format!("{kind} {namespace}/{name} can't be restarted: {error}"),
-            ),
+            Err(error) => {
+                let why = match error {
+                    kube::Error::Api(status) => status.message.clone(),
+                    error => error.to_string(),
+                };
+                (
+                    EventType::Warning,
+                    "RestartFailed",
+                    format!("{kind} {namespace}/{name} can't be restarted: {why}"),
+                )
+            }
         };
         self.tell(&restart.policy, &restart.uid, type_, reason, &note)
             .await;
@@ -221,7 +231,7 @@ impl Sender {
             action: "Enforce".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = self.events.publish(&event, &reference).await {
             tracing::warn!("an Event can't be written: {error}");
         }
     }

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{Event, EventType};
 use varmor_node_api::api;
 
 use super::push::SOURCE;
 use super::report::waits_for_restart;
+use crate::events::Events;
 
 /// Most Events at a time: a node on which nothing works has said so with these.
 const AT_ONCE: usize = 20;
@@ -20,19 +21,15 @@ type Told = (String, String);
 
 /// What was told.
 pub struct PodEvents {
-    recorder: Recorder,
+    events: Events,
     told: BTreeSet<Told>,
 }
 
 impl PodEvents {
     /// With this client, for this node.
     pub fn new(client: Client, node: &str) -> Self {
-        let reporter = Reporter {
-            controller: "policy-sync".to_owned(),
-            instance: Some(node.to_owned()),
-        };
         Self {
-            recorder: Recorder::new(client, reporter),
+            events: Events::new(client, Some(node.to_owned())),
             told: BTreeSet::new(),
         }
     }
@@ -55,7 +52,7 @@ impl PodEvents {
                 action: "Enforce".to_owned(),
                 secondary: None,
             };
-            if let Err(error) = self.recorder.publish(&event, &reference).await {
+            if let Err(error) = self.events.publish(&event, &reference).await {
                 tracing::warn!(
                     "an Event on pod {}/{} can't be written: {error}",
                     container.namespace,

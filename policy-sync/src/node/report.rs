@@ -33,7 +33,7 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds::nodes());
     let mut events = PodEvents::new(client.clone(), &shared.node);
     let mut owner = None;
-    let mut pace = Pace::default();
+    let mut pace = Pace::new(&shared.node);
     let mut pause = SOON;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;

@@ -58,6 +58,10 @@ const NODE: Kind = Kind {
     ],
 };
 
+/// One value with one owner, for server-side apply: whoever applies it replaces all of it. Otherwise a field that somebody
+/// else adds would be that one's, and stay whatever its writer applies.
+const ATOMIC: &str = "atomic";
+
 /// An object whose fields are checked where it is used: the policy was, before it was put into a profile.
 fn open(description: &str) -> Value {
     json!({
@@ -73,6 +77,7 @@ fn profile_fields() -> Value {
         "spec": {
             "type": "object",
             "description": "All that a node needs to enforce a policy.",
+            "x-kubernetes-map-type": ATOMIC,
             "properties": {
                 "policy": open("The policy, valid, without its rules about services and pods."),
                 "generation": number,
@@ -118,6 +123,7 @@ fn slice_definition() -> Value {
         "spec": {
             "type": "object",
             "description": "Addresses of services or pods that a policy names, and what is to be done about them.",
+            "x-kubernetes-map-type": ATOMIC,
             "required": ["addresses", "qualifiers"],
             "properties": {
                 "qualifiers": {
@@ -156,5 +162,7 @@ fn slice_definition() -> Value {
 }
 
 fn node_fields() -> Value {
-    json!({"report": open("What the node enforces; written by policy-sync on that node.")})
+    let mut report = open("What the node enforces; written by policy-sync on that node.");
+    report["x-kubernetes-map-type"] = json!(ATOMIC);
+    json!({"report": report})
 }

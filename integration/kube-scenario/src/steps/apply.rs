@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `apply`: kubectl apply of an object or several, or that the API server refuses it.
+//! `apply`: kubectl apply of an object or several, by another one who writes them too, or that the API server refuses it.
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
@@ -11,26 +11,44 @@ use crate::run::Context;
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Raw {
-    Refusal(Refusal),
+    One(One),
     Objects(Value),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Refusal {
+struct One {
     object: Value,
-    refused: String,
+    refused: Option<String>,
+    /// Server-side, as a field manager of this name.
+    r#as: Option<String>,
+    /// It takes the fields of others.
+    #[serde(default)]
+    force: bool,
 }
 
 struct Apply {
     objects: Vec<Value>,
     refused: Option<String>,
+    options: Vec<String>,
 }
 
 /// Reads the step.
 pub fn read(value: Value) -> Result<(Box<dyn Kind>, String)> {
+    let mut options = Vec::new();
     let (objects, refused) = match super::fields(value)? {
-        Raw::Refusal(Refusal { object, refused }) => (vec![object], Some(refused)),
+        Raw::One(one) => {
+            if let Some(manager) = one.r#as {
+                options.extend([
+                    "--server-side".to_owned(),
+                    format!("--field-manager={manager}"),
+                ]);
+            }
+            if one.force {
+                options.push("--force-conflicts".to_owned());
+            }
+            (vec![one.object], one.refused)
+        }
         Raw::Objects(Value::Sequence(objects)) => (objects, None),
         Raw::Objects(object) => (vec![object], None),
     };
@@ -48,8 +66,14 @@ pub fn read(value: Value) -> Result<(Box<dyn Kind>, String)> {
     } else {
         "apply"
     };
-    let said = format!("{verb} {}", names.join(", "));
-    Ok((Box::new(Apply { objects, refused }), said))
+    let options_said: String = options.iter().map(|option| format!(" {option}")).collect();
+    let said = format!("{verb} {}{options_said}", names.join(", "));
+    let apply = Apply {
+        objects,
+        refused,
+        options,
+    };
+    Ok((Box::new(apply), said))
 }
 
 impl Kind for Apply {
@@ -60,7 +84,8 @@ impl Kind for Apply {
             {
                 context.cluster_policies.push(name.to_owned());
             }
-            let arguments = ["--namespace", context.namespace, "apply", "-f", "-"];
+            let mut arguments = vec!["--namespace", context.namespace, "apply", "-f", "-"];
+            arguments.extend(self.options.iter().map(String::as_str));
             let answer = context.bed.kubectl_with(&arguments, &json(object)?);
             match &self.refused {
                 None => drop(answer.output("kubectl apply")?),

@@ -7,11 +7,14 @@ mod event;
 mod exec;
 mod follows;
 mod kubectl;
+mod log;
 mod node;
 mod part;
 mod pause;
 mod pods;
+mod race;
 mod ready;
+mod replace;
 mod wait;
 
 use std::time::{Duration, Instant};
@@ -52,11 +55,14 @@ const KINDS: &[(&str, Reader)] = &[
     ("exec", exec::read),
     ("follows", follows::read),
     ("kubectl", kubectl::read),
+    ("log", log::read),
     ("node", node::read),
     ("part", part::read),
     ("pause", pause::read),
     ("pods", pods::read),
+    ("race", race::read),
     ("ready", ready::read),
+    ("replace", replace::read),
     ("wait", wait::read),
 ];
 

@@ -18,6 +18,8 @@ const NODE: &str = "node";
 const BOOT: f32 = 240.0;
 /// The controllers; those that do not run, to start them.
 const CONTROLLERS: &str = "controllers";
+/// The newer version of EndpointSlices: see integration/kube/discovery-v1.
+const DISCOVERY_V1: &str = "discovery-v1";
 /// A killed API server must be back before anything else makes sense.
 const API_SERVER: &str = "kube-apiserver";
 const IN_NODE: [&str; 3] = ["varmor-nri", "policy-sync", "kubelet"];
@@ -82,6 +84,7 @@ impl Kind for Part {
                 let [first, second] = answers;
                 if first.status == 0 { first } else { second }
             }
+            DISCOVERY_V1 => context.bed.discovery_v1(action),
             name => context.bed.part(action, name),
         };
         answer.output(&format!("{action} {name}"))?;

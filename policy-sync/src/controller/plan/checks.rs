@@ -21,6 +21,7 @@ type Digest = [u8; 32];
 /// What was checked, so that nothing is compiled twice. Of what it was only the digests are kept: thousands of policies would
 /// be most of this program's memory.
 struct Checked {
+    uid: String,
     document: Digest,
     generation: i64,
     /// `spec` of the profile.
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub sliced: Option<Arc<Sliced>>,
     /// Why the present version is refused.
     pub refused: Option<String>,
+    /// What is in force was read from the profile, where another one may have written a later version since.
+    pub from_profile: bool,
 }
 
 /// What was checked.
@@ -75,27 +78,47 @@ impl Checks {
             return checked.outcome.clone();
         }
         let planned = known.and_then(|checked| checked.outcome.sliced.as_deref());
-        let before_policy = before.and_then(|spec| spec.get("policy"));
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        // What was accepted last. Others may have written into the profile, which only counts after a restart.
+        let last = known
+            .filter(|checked| checked.uid == uid)
+            .and_then(|checked| checked.outcome.sliced.as_deref())
+            .map(|sliced| &sliced.accepted);
+        let before_policy = match (last, before) {
+            (Some(last), _) => (last.generation != generation).then(|| last.policy()),
+            (None, Some(spec)) => {
+                (spec["generation"] != generation).then(|| spec["policy"].clone())
+            }
+            (None, None) => None,
+        };
         let result = profile::accept(
             &document,
             generation,
-            before_policy,
+            before_policy.as_ref(),
             &world.addresses,
             settings,
         );
-        let (accepted, refused) = match result {
-            Ok(accepted) => (Some(accepted), None),
+        let (accepted, refused, from_profile) = match result {
+            Ok(accepted) => (Some(accepted), None, false),
             Err(message) => {
-                let again =
-                    present.and_then(|profile| profile::again(profile, &world.addresses, settings));
-                (again, Some(message))
+                let again = match (last, present) {
+                    (Some(last), _) => last.again(&world.addresses, settings),
+                    (None, Some(profile)) => profile::again(profile, &world.addresses, settings),
+                    (None, None) => None,
+                };
+                let was_read = known.is_some_and(|checked| checked.outcome.from_profile);
+                (again, Some(message), last.is_none() || was_read)
             }
         };
-        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
         let sliced = accepted
             .map(|accepted| Arc::new(Sliced::new(accepted, planned, world, namespace, uid)));
-        let outcome = Outcome { sliced, refused };
+        let outcome = Outcome {
+            sliced,
+            refused,
+            from_profile,
+        };
         let checked = Checked {
+            uid: uid.to_owned(),
             document: document_digest,
             generation,
             before: before_digest,

@@ -205,3 +205,51 @@ fn a_change_does_not_wait_for_all_statuses() {
         carry_out(&mut world, actions);
     }
 }
+
+#[test]
+fn what_others_write_into_a_profile_is_no_version_of_its_policy() {
+    let (mut world, mut first) = (World::default(), planner());
+    world
+        .policies
+        .insert(key("p"), policy("p", 1, "web", PLAIN));
+    let actions = first.plan(&world, false);
+    carry_out(&mut world, actions);
+    let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
+    let good = world.profiles[&name].data["spec"].clone();
+    let tamper = |world: &mut World, generation: i64| {
+        let profile = world.profiles.get_mut(&name).unwrap();
+        profile.metadata.resource_version = Some(format!("tampered-{generation}"));
+        let spec = &mut profile.data["spec"];
+        spec["policy"]["spec"]["target"]["containers"] = json!(["other"]);
+        spec["addresses"] = json!(["nothing"]);
+        spec["generation"] = json!(generation);
+    };
+    let repaired = |world: &World, planner: &mut Planner| {
+        let actions = planner.plan(world, true);
+        let applied = actions.iter().find_map(|action| match action {
+            Action::Apply { object, .. } => Some(object["spec"].clone()),
+            _ => None,
+        });
+        let refused = actions.iter().any(|action| {
+            matches!(action, Action::PolicyStatus { status, .. } if status["phase"] == "Error")
+        });
+        (applied, refused)
+    };
+    for generation in [1, 7] {
+        tamper(&mut world, generation);
+        assert_eq!(
+            repaired(&world, &mut first),
+            (Some(good.clone()), false),
+            "generation {generation}"
+        );
+    }
+    // After a restart, too.
+    tamper(&mut world, 1);
+    assert_eq!(
+        repaired(&world, &mut planner()),
+        (Some(good.clone()), false)
+    );
+    // And while the policy's next version is refused.
+    world.policies.insert(key("p"), policy("p", 2, "db", PLAIN));
+    assert_eq!(repaired(&world, &mut first), (Some(good), true));
+}
