@@ -78,8 +78,8 @@ kernels: deps ## fetches the kernels and builds the disk images of the test VM, 
 scenario: build ## runs scenarios in the test VM: FILE= files or folders, KERNEL=, CONTAINERD=
 	target/release/scenario --kernel $(KERNEL) --containerd $(CONTAINERD) $(FILE)
 
-scenarios: build ## runs all scenarios, those of Kubernetes too, and those of the demo on every kernel and containerd
-	@integration/all-scenarios
+scenarios: build ## runs all scenarios, those of Kubernetes too, and those of the demo on every kernel and containerd; ONLY= a pattern
+	@integration/all-scenarios "$(ONLY)"
 
 conformance: build ## every rule on every enforcer, and docs/conformance.md: KERNEL= one kernel, or all of them in full
 	target/release/conformance $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
