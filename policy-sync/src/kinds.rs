@@ -55,6 +55,12 @@ pub fn slices_of(profile: &DynamicObject) -> impl Iterator<Item = &str> {
     names.filter_map(Value::as_str)
 }
 
+/// How many nodes report, as the status of a profile says.
+pub fn nodes_of(profile: &DynamicObject) -> Option<usize> {
+    let count = profile.data.pointer("/status/desiredNumberLoaded")?;
+    count.as_u64().and_then(|count| count.try_into().ok())
+}
+
 /// ArmorNodes.
 pub fn nodes() -> ApiResource {
     resource(KIND_NODE, "armornodes")

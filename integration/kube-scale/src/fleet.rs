@@ -4,14 +4,14 @@
 //! would fit into no machine.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use policy_sync::kinds;
-use policy_sync::node::pace::{PERIOD, Pace, Step};
+use policy_sync::node::pace::{PERIOD, Pace, Place, Step};
 use policy_sync::node::report;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -31,6 +31,8 @@ pub struct View {
     generations: Mutex<BTreeMap<Key, i64>>,
     /// Counts changes.
     version: AtomicU64,
+    /// How many nodes report.
+    nodes: AtomicUsize,
     /// Reports of this version: a group's.
     reports: Mutex<(u64, HashMap<usize, Arc<Value>>)>,
 }
@@ -66,6 +68,9 @@ impl View {
             let value = profile.data.pointer(pointer).and_then(Value::as_str);
             value.unwrap_or_default().to_owned()
         };
+        if let Some(nodes) = kinds::nodes_of(profile) {
+            self.nodes.store(nodes, Ordering::Relaxed);
+        }
         let key = (
             text("/spec/policy/kind"),
             text("/spec/policy/metadata/namespace"),
@@ -147,7 +152,8 @@ pub async fn node(
         tokio::time::sleep(LOADING + jitter).await;
         loop {
             let (version, report) = view.report(index);
-            match pace.next(&version, true, Instant::now()) {
+            let place = Place::of(&name, view.nodes.load(Ordering::Relaxed));
+            match pace.next(&version, true, place, Instant::now()) {
                 Step::Wait(PERIOD) => break,
                 Step::Wait(time) => {
                     tokio::time::sleep(time).await;

@@ -153,8 +153,8 @@ impl Stage<'_> {
             &seconds(began.elapsed()),
         );
 
+        let (began, requests, cpu) = (Instant::now(), self.requests().await?, self.cpu().await?);
         self.watch(&uids).await?;
-        let began = Instant::now();
         for index in 0..self.cli.processes {
             let name = format!("real-{index}");
             let socket = directory.join(format!("{name}.sock"));
@@ -168,6 +168,12 @@ impl Stage<'_> {
         self.table.row(
             "all nodes begin: until every policy is Ready",
             &seconds(began.elapsed()),
+        );
+        self.request_rows(&requests, &self.requests().await?, nodes as f64, "per node");
+        self.cpu_rows(&cpu, &self.cpu().await?, nodes as f64, "per node");
+        self.table.row(
+            "bytes of profiles to a node meanwhile",
+            &bytes(self.bytes.events().0 as f64 / self.cli.watching.max(1) as f64),
         );
         Ok(())
     }
@@ -185,10 +191,10 @@ impl Stage<'_> {
         self.table
             .row("the lists of one node", &seconds(began.elapsed()));
         let began = Instant::now();
-        let mut client = self.bed.client().await?;
+        let mut client = self.bed.node_client().await?;
         for index in 0..self.cli.nodes {
             if index % SHARE == 0 {
-                client = self.bed.client().await?;
+                client = self.bed.node_client().await?;
             }
             // As a DaemonSet begins them, in parts: all at once are more than two processors answer in time.
             if index % TOGETHER == TOGETHER - 1 {

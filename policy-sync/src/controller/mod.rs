@@ -35,6 +35,8 @@ pub type PolicyKey = (String, String, String);
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Status is for people: this often at most, whatever number of nodes reports.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
+/// Numbers that wait for their turn are written this often.
+const NUMBERS_EVERY: Duration = Duration::from_secs(1);
 /// What failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -165,6 +167,7 @@ async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
             _ if failed.is_empty() && planner.has_more() => Duration::ZERO,
             (false, _) => status_at.saturating_duration_since(Instant::now()),
             (true, false) => RETRY,
+            (true, true) if planner.has_numbers() => NUMBERS_EVERY,
             (true, true) if planner.is_waiting() => plan::COUNT_EVERY,
             // Everything that changes is told; this is for what a bug or a lost answer would leave.
             (true, true) => Duration::from_secs(60),

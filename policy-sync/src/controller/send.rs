@@ -121,6 +121,7 @@ impl Sender {
                 status,
                 event,
                 uid,
+                ..
             } => {
                 if let Some((reason, note)) = event {
                     self.tell(policy, uid, EventType::Warning, reason, note)
@@ -135,7 +136,9 @@ impl Sender {
                     .await?;
             }
             Action::Restart(restart) => self.restart(restart).await?,
-            Action::ProfileStatus { profile, status } => {
+            Action::ProfileStatus {
+                profile, status, ..
+            } => {
                 let patch = json!({"status": status});
                 let parameters = PatchParams::default();
                 let api = self.profiles(profile);

@@ -16,7 +16,7 @@ use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
-use super::pace::{PERIOD, Pace, SOON, Step};
+use super::pace::{PERIOD, Pace, Place, SOON, Step};
 use super::pod_events::PodEvents;
 use super::push::SOURCE;
 use crate::{kinds, marks};
@@ -45,7 +45,8 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             events.tell(&list).await;
         }
         pause = if settled { PERIOD } else { SOON };
-        if let Step::Wait(time) = pace.next(&report, settled, Instant::now()) {
+        let place = Place::of(&shared.node, shared.desired().nodes);
+        if let Step::Wait(time) = pace.next(&report, settled, place, Instant::now()) {
             pause = time;
             continue;
         }

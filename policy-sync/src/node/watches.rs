@@ -271,6 +271,9 @@ fn take_policy(
                 return;
             };
             relist.saw(&key);
+            if let Some(nodes) = kinds::nodes_of(&object).filter(|_| kind == kinds::KIND_PROFILE) {
+                desired.nodes = nodes;
+            }
             // A profile that is being deleted holds until its controller says that the policy is gone.
             let is_gone = if kind == kinds::KIND_PROFILE {
                 kinds::policy_is_gone(&object.metadata)

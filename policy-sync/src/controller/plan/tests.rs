@@ -58,7 +58,9 @@ fn carry_out(world: &mut World, mut actions: Vec<Action>) -> Vec<String> {
             Action::PolicyStatus { policy, status, .. } => {
                 world.policies.get_mut(&policy).unwrap().data["status"] = status;
             }
-            Action::ProfileStatus { profile, status } => {
+            Action::ProfileStatus {
+                profile, status, ..
+            } => {
                 world.profiles.get_mut(&profile).unwrap().data["status"] = status;
             }
         }
