@@ -48,9 +48,9 @@ pub fn address_slices() -> ApiResource {
     resource(KIND_ADDRESS_SLICE, "armoraddressslices")
 }
 
-/// The names of the ArmorAddressSlices that a profile needs.
-pub fn slices_of(profile: &DynamicObject) -> impl Iterator<Item = &str> {
-    let names = profile.data.pointer("/spec/addresses");
+/// The names of the ArmorAddressSlices that a profile needs, as its spec says.
+pub fn slices_of(spec: &Value) -> impl Iterator<Item = &str> {
+    let names = spec.get("addresses");
     let names = names.and_then(Value::as_array).into_iter().flatten();
     names.filter_map(Value::as_str)
 }
@@ -68,8 +68,7 @@ pub fn nodes() -> ApiResource {
 
 /// A policy as it is compiled: what the API server adds and nothing depends on is left out, so that equal policies are
 /// equal texts.
-pub fn policy_document(kind: &str, object: &DynamicObject) -> Value {
-    let metadata = &object.metadata;
+pub fn policy_document(kind: &str, metadata: &ObjectMeta, spec: Value) -> Value {
     let mut meta = json!({ "name": metadata.name });
     if let Some(namespace) = &metadata.namespace {
         meta["namespace"] = json!(namespace);
@@ -81,6 +80,6 @@ pub fn policy_document(kind: &str, object: &DynamicObject) -> Value {
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": meta,
-        "spec": object.data.get("spec").cloned().unwrap_or_default(),
+        "spec": spec,
     })
 }

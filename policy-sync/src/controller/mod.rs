@@ -3,6 +3,7 @@
 //! others wait for its Lease.
 
 mod address_slices;
+mod kept;
 mod lease;
 mod plan;
 mod profile;

@@ -8,6 +8,7 @@ mod tempo;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -19,7 +20,8 @@ use checks::{Checks, Outcome};
 use tempo::Tempo;
 
 use super::PolicyKey;
-use super::address_slices::Unseen;
+use super::address_slices::{Sliced, Unseen};
+use super::kept::Kept;
 use super::profile::{self, FINALIZER};
 use super::reports::Reports;
 use super::resolve::{Addresses, Name};
@@ -46,9 +48,9 @@ const NUMBERS_AT_ONCE: u32 = 200;
 #[derive(Debug, Default)]
 pub struct World {
     /// Policies.
-    pub policies: BTreeMap<PolicyKey, DynamicObject>,
+    pub policies: BTreeMap<PolicyKey, Kept>,
     /// ArmorProfiles.
-    pub profiles: BTreeMap<Name, DynamicObject>,
+    pub profiles: BTreeMap<Name, Kept>,
     /// ArmorAddressSlices.
     pub address_slices: BTreeMap<Name, DynamicObject>,
     /// What nodes report of policies.
@@ -146,11 +148,12 @@ impl Planner {
             if let (Some(sliced), Some(name)) = (&sliced, &profile) {
                 let slices = sliced.names();
                 wanted_slices.extend(slices.iter().map(|name| (namespace.clone(), name.clone())));
-                actions.extend(sliced.actions(world, &namespace, policy, &key.0));
-                let mut object =
-                    profile::object(&sliced.accepted, &namespace, policy, &key.0, slices);
+                let metadata = &policy.metadata;
+                actions.extend(sliced.actions(world, &namespace, metadata, &key.0));
                 let there = world.profiles.get(name);
-                if !there.is_some_and(|there| is_same(there, &object)) {
+                if !there.is_some_and(|there| is_same(there, sliced, metadata)) {
+                    let mut object =
+                        profile::object(&sliced.accepted, &namespace, metadata, &key.0, slices);
                     let version = there.and_then(|there| there.metadata.resource_version.clone());
                     if refused.is_some() {
                         // It was read from the profile: a later one must not be lost.
@@ -318,7 +321,7 @@ impl Planner {
 }
 
 /// Profiles by namespace and UID of the policy that each was made of: this very policy, not an earlier one of its name.
-fn owned_profiles(world: &World) -> HashMap<(&str, &str), (&Name, &DynamicObject)> {
+fn owned_profiles(world: &World) -> HashMap<(&str, &str), (&Name, &Kept)> {
     let mut owned = HashMap::new();
     for (name, profile) in &world.profiles {
         for owner in profile.metadata.owner_references.iter().flatten() {
@@ -339,7 +342,7 @@ fn living(world: &World) -> HashSet<&str> {
 }
 
 /// The policy of a profile, if it is gone and the profile does not say so yet.
-fn unmarked(living: &HashSet<&str>, profile: &DynamicObject) -> Option<String> {
+fn unmarked(living: &HashSet<&str>, profile: &Kept) -> Option<String> {
     let mut owners = profile.metadata.owner_references.iter().flatten();
     let uid = &owners.next()?.uid;
     let is_there = living.contains(uid.as_str());
@@ -348,36 +351,39 @@ fn unmarked(living: &HashSet<&str>, profile: &DynamicObject) -> Option<String> {
 
 fn before_generation(world: &World, profile: Option<&Name>) -> i64 {
     let profile = profile.and_then(|name| world.profiles.get(name));
-    let generation = profile.and_then(|profile| profile.data.pointer("/spec/generation"));
-    generation.and_then(Value::as_i64).unwrap_or_default()
+    let generation = profile.and_then(|profile| profile.spec()["generation"].as_i64());
+    generation.unwrap_or_default()
 }
 
 /// Whether a profile has all that it should have.
-fn is_same(there: &DynamicObject, object: &Value) -> bool {
-    let metadata = serde_json::to_value(&there.metadata).unwrap_or_default();
-    let wanted = &object["metadata"];
-    let no_labels = json!({});
-    there.data.get("spec") == object.get("spec")
-        && metadata.get("labels").unwrap_or(&no_labels) == &wanted["labels"]
-        && metadata["finalizers"] == wanted["finalizers"]
-        && metadata["ownerReferences"][0]["uid"] == wanted["ownerReferences"][0]["uid"]
+fn is_same(there: &Kept, wanted: &Sliced, policy: &ObjectMeta) -> bool {
+    let metadata = &there.metadata;
+    let labels = |metadata: &ObjectMeta| metadata.labels.clone().unwrap_or_default();
+    let owner = metadata.owner_references.iter().flatten().next();
+    there.digest() == wanted.profile()
+        && labels(metadata) == labels(policy)
+        && metadata
+            .finalizers
+            .as_deref()
+            .is_some_and(|all| *all == [FINALIZER])
+        && owner.map(|owner| &owner.uid) == policy.uid.as_ref()
 }
 
 fn statuses(
     world: &World,
     key: &PolicyKey,
-    policy: &DynamicObject,
+    policy: &Kept,
     profile: Option<&Name>,
     refused: Option<&str>,
     sum: &Summary,
     counts: bool,
 ) -> Vec<(Option<String>, Action)> {
     let mut actions = Vec::new();
-    let old = policy.data.get("status").cloned().unwrap_or_default();
+    let old = &policy.status;
     let generation = policy.metadata.generation.unwrap_or_default();
     let name = profile.map(|name| name.1.as_str());
-    let status = policy_status(&old, name, refused, generation, sum, &now());
-    if status != old {
+    let status = policy_status(old, name, refused, generation, sum, &now());
+    if status != *old {
         // One Event for each new reason, whatever number of nodes has it.
         let event = match (refused, sum.failures.first()) {
             (Some(message), _) => Some(("Forbidden", message.to_owned())),
@@ -388,7 +394,7 @@ fn statuses(
             .map(|(reason, note)| (reason.to_owned(), note))
             .filter(|(_, note)| !old.to_string().contains(&note_in_json(note)));
         let is_news = old["observedGeneration"] != status["observedGeneration"]
-            || without_numbers(&old) != without_numbers(&status);
+            || without_numbers(old) != without_numbers(&status);
         let action = Action::PolicyStatus {
             policy: key.clone(),
             status,
@@ -400,9 +406,9 @@ fn statuses(
     }
     if let Some((name, profile)) = profile.and_then(|name| world.profiles.get_key_value(name)) {
         let status = profile_status(sum);
-        let old = profile.data.get("status");
-        if counts && old != Some(&status) {
-            let is_news = old.is_none_or(|old| old["conditions"] != status["conditions"]);
+        let old = &profile.status;
+        if counts && *old != status {
+            let is_news = old["conditions"] != status["conditions"];
             let action = Action::ProfileStatus {
                 profile: name.clone(),
                 status,

@@ -128,7 +128,10 @@ mod tests {
         let round = Duration::from_secs(5);
         let mut at = [0; 10];
         for index in 0..2000 {
-            let place = Place::of(&format!("ip-10-0-{}-{}.internal", index / 250, index % 250), 2000);
+            let place = Place::of(
+                &format!("ip-10-0-{}-{}.internal", index / 250, index % 250),
+                2000,
+            );
             assert_eq!(place.round, round);
             at[place.turn.as_millis() as usize / 500] += 1;
         }
@@ -173,7 +176,10 @@ mod tests {
         pace.wrote("a", at(0));
         assert_eq!(pace.next(&"a", true, FEW_NODES, at(0)), Step::Wait(PERIOD));
         // It is being loaded, and then it is not.
-        assert_eq!(pace.next(&"b loads", false, FEW_NODES, at(5000)), Step::Wait(SOON));
+        assert_eq!(
+            pace.next(&"b loads", false, FEW_NODES, at(5000)),
+            Step::Wait(SOON)
+        );
         assert_eq!(pace.next(&"b", true, FEW_NODES, at(5100)), Step::Write);
         pace.wrote("b", at(5100));
         // Others soon after wait a little.
@@ -189,14 +195,26 @@ mod tests {
         let mut pace = Pace::default();
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        assert_eq!(pace.next(&"loads", false, FEW_NODES, at(0)), Step::Wait(SOON));
-        assert_eq!(pace.next(&"loads", false, FEW_NODES, at(2900)), Step::Wait(SOON));
+        assert_eq!(
+            pace.next(&"loads", false, FEW_NODES, at(0)),
+            Step::Wait(SOON)
+        );
+        assert_eq!(
+            pace.next(&"loads", false, FEW_NODES, at(2900)),
+            Step::Wait(SOON)
+        );
         assert_eq!(pace.next(&"loads", false, FEW_NODES, at(3000)), Step::Write);
         pace.wrote("loads", at(3000));
-        assert_eq!(pace.next(&"loads", false, FEW_NODES, at(3100)), Step::Wait(SOON));
+        assert_eq!(
+            pace.next(&"loads", false, FEW_NODES, at(3100)),
+            Step::Wait(SOON)
+        );
         // What settles meanwhile begins anew.
         assert_eq!(pace.next(&"done", true, FEW_NODES, at(4100)), Step::Write);
         pace.wrote("done", at(4100));
-        assert_eq!(pace.next(&"loads again", false, FEW_NODES, at(9000)), Step::Wait(SOON));
+        assert_eq!(
+            pace.next(&"loads again", false, FEW_NODES, at(9000)),
+            Step::Wait(SOON)
+        );
     }
 }
