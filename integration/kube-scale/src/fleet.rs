@@ -29,6 +29,8 @@ const ALIKE: usize = 50;
 #[derive(Default)]
 pub struct View {
     generations: Mutex<BTreeMap<Key, i64>>,
+    /// The nodes that each profile's status counts.
+    counted: Mutex<BTreeMap<Key, usize>>,
     /// Counts changes.
     version: AtomicU64,
     /// How many nodes report.
@@ -53,6 +55,12 @@ impl View {
         self.generations().get(&key).copied()
     }
 
+    /// How many profiles have so many nodes in their status.
+    pub fn with_nodes(&self, nodes: usize) -> usize {
+        let counted = self.counted.lock().expect("no panic while it was held");
+        counted.values().filter(|count| **count == nodes).count()
+    }
+
     fn generations(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, i64>> {
         self.generations.lock().expect("no panic while it was held")
     }
@@ -68,14 +76,16 @@ impl View {
             let value = profile.data.pointer(pointer).and_then(Value::as_str);
             value.unwrap_or_default().to_owned()
         };
-        if let Some(nodes) = kinds::nodes_of(profile) {
-            self.nodes.store(nodes, Ordering::Relaxed);
-        }
         let key = (
             text("/spec/policy/kind"),
             text("/spec/policy/metadata/namespace"),
             text("/spec/policy/metadata/name"),
         );
+        if let Some(nodes) = kinds::nodes_of(profile) {
+            self.nodes.store(nodes, Ordering::Relaxed);
+            let mut counted = self.counted.lock().expect("no panic while it was held");
+            counted.insert(key.clone(), nodes);
+        }
         let generation = profile
             .data
             .pointer("/spec/generation")

@@ -132,6 +132,27 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// A node more, as where a cluster is scaled.
+    pub(super) async fn new_node(&mut self) -> Result<()> {
+        const LONG: u64 = 10;
+        self.table.heading("A node joins");
+        let (versions, _) = self.lists().await?;
+        let client = self.bed.node_client().await?;
+        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
+        let before = self.bytes.events().0;
+        self.begin_node(&client, self.cli.nodes, &versions)?;
+        tokio::time::sleep(Duration::from_secs(LONG)).await;
+        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
+        let of_each = (self.bytes.events().0 - before) as f64 / self.cli.watching.max(1) as f64;
+        self.table.row(
+            &format!("bytes to each of the others in {LONG} s"),
+            &bytes(of_each),
+        );
+        self.request_rows(&requests, &after, 1.0, &format!("in {LONG} s"));
+        self.cpu_rows(&cpu, &cpu_after, 1.0, &format!("in {LONG} s"));
+        Ok(())
+    }
+
     /// Both controllers end, a policy changes, and one begins.
     pub(super) async fn new_leader(&mut self) -> Result<()> {
         self.table.heading("A new leader, with everything there");
