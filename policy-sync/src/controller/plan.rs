@@ -37,9 +37,9 @@ const AT_A_TIME: usize = 100;
 /// The numbers of a profile are written this often while nodes are still taking it: each time, it goes to every node.
 pub const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// Profiles that are sent to nodes because their numbers are others: so many in a second, all nodes together ...
-const PROFILES_SENT: u32 = 2000;
+const PROFILES_SENT: u32 = 1000;
 /// ... and so many at once.
-const PROFILES_SENT_AT_ONCE: u32 = 20_000;
+const PROFILES_SENT_AT_ONCE: u32 = 5000;
 /// Statuses of policies that only say other numbers: in a second, and at once.
 const NUMBERS: u32 = 20;
 const NUMBERS_AT_ONCE: u32 = 200;
