@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use policy_sync::kinds;
 use policy_sync::node::pace::{PERIOD, Pace, Place, Step};
 use policy_sync::node::report;
@@ -140,7 +140,9 @@ pub struct Done {
     pub written: AtomicU64,
     /// Bytes of reports that were written.
     pub bytes: AtomicU64,
-    /// Reports that the API server did not take.
+    /// Reports that the API server did not take, since it had too much to do: they come later.
+    pub deferred: AtomicU64,
+    /// Reports that it did not take for another reason.
     pub failed: AtomicU64,
 }
 
@@ -156,6 +158,8 @@ pub async fn node(
     let api: Api<DynamicObject> = Api::all_with(client, &kinds::nodes());
     let name = crate::objects::node(index);
     let mut pace = Pace::default();
+    let mut writer = report::Writer::default();
+    let mut failures = 0;
     loop {
         // The daemon loads it, and nothing is reported meanwhile. Nodes are not in step.
         let jitter = Duration::from_millis((index * 7919 % 50) as u64);
@@ -171,20 +175,26 @@ pub async fn node(
                 }
                 Step::Write => {}
             }
-            let object = report::object(&name, Some(&uid), &report);
-            let parameters = PatchParams::apply(report::MANAGER).force();
-            match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
-                Ok(_) => {
+            match writer.write(&api, &name, Some(&uid), &report).await {
+                Ok(()) => {
+                    failures = 0;
                     pace.wrote(version, Instant::now());
                     done.written.fetch_add(1, Ordering::Relaxed);
-                    let length = object.to_string().len() as u64;
+                    let length = report.to_string().len() as u64;
                     done.bytes.fetch_add(length, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    if done.failed.fetch_add(1, Ordering::Relaxed) < 5 {
+                    let is_busy = matches!(&error, kube::Error::Api(error) if error.code == 429);
+                    let count = if is_busy {
+                        &done.deferred
+                    } else {
+                        &done.failed
+                    };
+                    if count.fetch_add(1, Ordering::Relaxed) < 5 {
                         eprintln!("the report of {name}: {error}");
                     }
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    failures += 1;
+                    tokio::time::sleep(place.retry(failures)).await;
                 }
             }
         }

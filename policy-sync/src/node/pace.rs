@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const FEW: usize = 50;
 /// Reports that the nodes of a large cluster write in a second, all together.
 const TOGETHER: usize = 400;
+/// After a report that could not be written, and at most after many of them.
+const RETRY: Duration = Duration::from_secs(2);
+const RETRY_AT_MOST: Duration = Duration::from_secs(32);
 /// From one report to the next. The first after a quiet time does not wait.
 const GAP: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,13 @@ impl Place {
         let share = (hash ^ hash >> 32) & 0xffff;
         let turn = round * share as u32 / 0x1_0000;
         Self { round, turn }
+    }
+
+    /// When to try again after so many failures, one behind the other: a server that has too much to do must not be asked by
+    /// all at once again.
+    pub fn retry(self, failures: u32) -> Duration {
+        let pause = RETRY * 2u32.pow(failures.saturating_sub(1).min(8));
+        pause.min(RETRY_AT_MOST) + self.turn
     }
 }
 
@@ -121,6 +131,17 @@ mod tests {
         assert_eq!(Place::of("a", 49), FEW_NODES);
         assert_eq!(Place::of("a", 0), FEW_NODES);
         assert!(Place::of("a", 50).round <= Duration::from_millis(125));
+    }
+
+    #[test]
+    fn failures_make_it_slower() {
+        let place = Place {
+            round: Duration::from_secs(5),
+            turn: Duration::from_secs(3),
+        };
+        let after = [1, 2, 3, 5, 6, 1000].map(|failures| place.retry(failures).as_secs());
+        assert_eq!(after, [5, 7, 11, 35, 35, 35]);
+        assert_eq!(FEW_NODES.retry(1), RETRY);
     }
 
     #[test]
