@@ -167,7 +167,7 @@ impl Unseen {
     pub fn look(&mut self, world: &World) {
         self.0.retain(|name, (last, _)| {
             let profile = world.profiles.get(name);
-            !profile.is_some_and(|profile| profile.slices() == *last)
+            profile.is_none_or(|profile| profile.slices() != *last)
         });
     }
 
