@@ -184,7 +184,7 @@ pub async fn node(
                     done.bytes.fetch_add(length, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    let is_busy = matches!(&error, kube::Error::Api(error) if error.code == 429);
+                    let is_busy = matches!(&error, kube::Error::Api(error) if matches!(error.code, 429 | 504));
                     let count = if is_busy {
                         &done.deferred
                     } else {

@@ -91,6 +91,7 @@ pub async fn run(cli: &Cli) -> Result<bool> {
     stage.other_objects().await?;
     stage.new_leader().await?;
     stage.new_node().await?;
+    stage.deleted_reports().await?;
     stage.end_of_it().await?;
     Ok(stage.table.end())
 }
