@@ -48,11 +48,17 @@ pub fn address_slices() -> ApiResource {
     resource(KIND_ADDRESS_SLICE, "armoraddressslices")
 }
 
-/// The names of the ArmorAddressSlices that a profile needs.
-pub fn slices_of(profile: &DynamicObject) -> impl Iterator<Item = &str> {
-    let names = profile.data.pointer("/spec/addresses");
+/// The names of the ArmorAddressSlices that a profile needs, as its spec says.
+pub fn slices_of(spec: &Value) -> impl Iterator<Item = &str> {
+    let names = spec.get("addresses");
     let names = names.and_then(Value::as_array).into_iter().flatten();
     names.filter_map(Value::as_str)
+}
+
+/// How many nodes report, as the status of a profile says.
+pub fn nodes_of(profile: &DynamicObject) -> Option<usize> {
+    let count = profile.data.pointer("/status/desiredNumberLoaded")?;
+    count.as_u64().and_then(|count| count.try_into().ok())
 }
 
 /// ArmorNodes.
@@ -62,8 +68,7 @@ pub fn nodes() -> ApiResource {
 
 /// A policy as it is compiled: what the API server adds and nothing depends on is left out, so that equal policies are
 /// equal texts.
-pub fn policy_document(kind: &str, object: &DynamicObject) -> Value {
-    let metadata = &object.metadata;
+pub fn policy_document(kind: &str, metadata: &ObjectMeta, spec: Value) -> Value {
     let mut meta = json!({ "name": metadata.name });
     if let Some(namespace) = &metadata.namespace {
         meta["namespace"] = json!(namespace);
@@ -75,6 +80,6 @@ pub fn policy_document(kind: &str, object: &DynamicObject) -> Value {
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": meta,
-        "spec": object.data.get("spec").cloned().unwrap_or_default(),
+        "spec": spec,
     })
 }

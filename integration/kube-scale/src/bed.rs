@@ -66,6 +66,22 @@ impl Bed {
         self.client_of(Some(self.base_port + 5)).await
     }
 
+    /// A client of the API server, with connections of its own, as `policy-sync node` is one: the limits on requests do not
+    /// hold for an administrator.
+    pub async fn node_client(&self) -> Result<Client> {
+        let kubeconfig = Kubeconfig::from_yaml(&self.node_kubeconfig()?)?;
+        Self::client_with(kubeconfig).await
+    }
+
+    fn node_kubeconfig(&self) -> Result<String> {
+        let answer = Command::new(self.scripts.join("kubeconfig-for"))
+            .env("VARMOR_KUBE_STATE", &self.state)
+            .args(["varmor", "policy-sync-node"])
+            .output()?;
+        ensure!(answer.status.success(), "integration/kube/kubeconfig-for");
+        Ok(String::from_utf8(answer.stdout)?)
+    }
+
     async fn client_of(&self, port: Option<u16>) -> Result<Client> {
         let mut kubeconfig = Kubeconfig::read_from(self.state.join("kubeconfig"))?;
         if let Some(port) = port {
@@ -75,6 +91,10 @@ impl Bed {
                 }
             }
         }
+        Self::client_with(kubeconfig).await
+    }
+
+    async fn client_with(kubeconfig: Kubeconfig) -> Result<Client> {
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
         // Watches say nothing for long.
@@ -99,13 +119,8 @@ impl Bed {
 
     /// `policy-sync node` as it is, with the service account that it has.
     pub fn policy_sync_node(&self, name: &str, directory: &Path, socket: &Path) -> Result<Guard> {
-        let answer = Command::new(self.scripts.join("kubeconfig-for"))
-            .env("VARMOR_KUBE_STATE", &self.state)
-            .args(["varmor", "policy-sync-node"])
-            .output()?;
-        ensure!(answer.status.success(), "integration/kube/kubeconfig-for");
         let kubeconfig = directory.join(format!("{name}.kubeconfig"));
-        std::fs::write(&kubeconfig, answer.stdout)?;
+        std::fs::write(&kubeconfig, self.node_kubeconfig()?)?;
         let log = std::fs::File::create(self.state.join("log").join(format!("{name}.log")))?;
         let child = Command::new(self.state.join("policy-sync"))
             .args(["node", "--node-name", name, "--node-socket"])

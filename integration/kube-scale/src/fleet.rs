@@ -4,14 +4,14 @@
 //! would fit into no machine.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use policy_sync::kinds;
-use policy_sync::node::pace::{PERIOD, Pace, Step};
+use policy_sync::node::pace::{PERIOD, Pace, Place, Step};
 use policy_sync::node::report;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -29,8 +29,12 @@ const ALIKE: usize = 50;
 #[derive(Default)]
 pub struct View {
     generations: Mutex<BTreeMap<Key, i64>>,
+    /// The nodes that each profile's status counts.
+    counted: Mutex<BTreeMap<Key, usize>>,
     /// Counts changes.
     version: AtomicU64,
+    /// How many nodes report.
+    nodes: AtomicUsize,
     /// Reports of this version: a group's.
     reports: Mutex<(u64, HashMap<usize, Arc<Value>>)>,
 }
@@ -49,6 +53,12 @@ impl View {
             name.to_owned(),
         );
         self.generations().get(&key).copied()
+    }
+
+    /// How many profiles have so many nodes in their status.
+    pub fn with_nodes(&self, nodes: usize) -> usize {
+        let counted = self.counted.lock().expect("no panic while it was held");
+        counted.values().filter(|count| **count == nodes).count()
     }
 
     fn generations(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, i64>> {
@@ -71,6 +81,11 @@ impl View {
             text("/spec/policy/metadata/namespace"),
             text("/spec/policy/metadata/name"),
         );
+        if let Some(nodes) = kinds::nodes_of(profile) {
+            self.nodes.store(nodes, Ordering::Relaxed);
+            let mut counted = self.counted.lock().expect("no panic while it was held");
+            counted.insert(key.clone(), nodes);
+        }
         let generation = profile
             .data
             .pointer("/spec/generation")
@@ -125,7 +140,9 @@ pub struct Done {
     pub written: AtomicU64,
     /// Bytes of reports that were written.
     pub bytes: AtomicU64,
-    /// Reports that the API server did not take.
+    /// Reports that the API server did not take, since it had too much to do: they come later.
+    pub deferred: AtomicU64,
+    /// Reports that it did not take for another reason.
     pub failed: AtomicU64,
 }
 
@@ -141,34 +158,44 @@ pub async fn node(
     let api: Api<DynamicObject> = Api::all_with(client, &kinds::nodes());
     let name = crate::objects::node(index);
     let mut pace = Pace::new(&name);
+    let mut writer = report::Writer::default();
+    let mut failures = 0;
     loop {
         // The daemon loads it, and nothing is reported meanwhile. Nodes are not in step.
         let jitter = Duration::from_millis((index * 7919 % 50) as u64);
         tokio::time::sleep(LOADING + jitter).await;
         loop {
             let (version, report) = view.report(index);
-            match pace.next(&version, true, Instant::now()) {
+            let place = Place::of(&name, view.nodes.load(Ordering::Relaxed));
+            match pace.next(&version, true, place, Instant::now()) {
                 Step::Wait(PERIOD) => break,
                 Step::Wait(time) => {
                     tokio::time::sleep(time).await;
                     continue;
                 }
                 Step::Write => {}
+                Step::Repeat => writer.forget(),
             }
-            let object = report::object(&name, Some(&uid), &report);
-            let parameters = PatchParams::apply(report::MANAGER).force();
-            match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
-                Ok(_) => {
+            match writer.write(&api, &name, Some(&uid), &report).await {
+                Ok(()) => {
+                    failures = 0;
                     pace.wrote(version, Instant::now());
                     done.written.fetch_add(1, Ordering::Relaxed);
-                    let length = object.to_string().len() as u64;
+                    let length = report.to_string().len() as u64;
                     done.bytes.fetch_add(length, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    if done.failed.fetch_add(1, Ordering::Relaxed) < 5 {
+                    let is_busy = matches!(&error, kube::Error::Api(error) if matches!(error.code, 429 | 504));
+                    let count = if is_busy {
+                        &done.deferred
+                    } else {
+                        &done.failed
+                    };
+                    if count.fetch_add(1, Ordering::Relaxed) < 5 {
                         eprintln!("the report of {name}: {error}");
                     }
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    failures += 1;
+                    tokio::time::sleep(place.retry(failures)).await;
                 }
             }
         }

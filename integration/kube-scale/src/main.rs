@@ -47,6 +47,9 @@ struct Cli {
     /// Seconds in which a change must be Ready everywhere, to be counted at all
     #[arg(long, default_value_t = 120)]
     limit: u64,
+    /// Seconds to wait, once all is Ready, for the numbers in the profiles' statuses
+    #[arg(long, default_value_t = 60)]
+    settle: u64,
     /// MiB that the leading controller should stay below
     #[arg(long, default_value_t = 100.0)]
     memory: f64,

@@ -3,6 +3,7 @@
 
 mod changes;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ struct Stage<'a> {
     leader_bytes: Arc<Bytes>,
     /// Of the lists of one node.
     listed: u64,
+    /// Of the Nodes.
+    uids: HashMap<String, String>,
     done: Arc<Done>,
     real: Vec<Guard>,
     table: Table,
@@ -68,6 +71,7 @@ pub async fn run(cli: &Cli) -> Result<bool> {
         more: Arc::default(),
         leader_bytes: Arc::default(),
         listed: 0,
+        uids: HashMap::new(),
         done: Arc::default(),
         real: Vec::new(),
         table: Table::default(),
@@ -86,6 +90,8 @@ pub async fn run(cli: &Cli) -> Result<bool> {
     stage.new_policies().await?;
     stage.other_objects().await?;
     stage.new_leader().await?;
+    stage.new_node().await?;
+    stage.deleted_reports().await?;
     stage.end_of_it().await?;
     Ok(stage.table.end())
 }
@@ -131,7 +137,8 @@ impl Stage<'_> {
         self.table.heading("Filling the cluster");
         let began = Instant::now();
         setup::surroundings(&self.client, policies, DEPLOYMENTS.min(policies)).await?;
-        let uids = setup::nodes(&self.client, nodes).await?;
+        // One more, that joins in the end.
+        self.uids = setup::nodes(&self.client, nodes + 1).await?;
         // The nodes have no kubelet and the pods no node that is alive: both would be taken away.
         self.bed.part("stop", "kube-controller-manager")?;
         self.bed.part("stop", "kube-scheduler")?;
@@ -153,8 +160,8 @@ impl Stage<'_> {
             &seconds(began.elapsed()),
         );
 
-        self.watch(&uids).await?;
-        let began = Instant::now();
+        let (began, requests, cpu) = (Instant::now(), self.requests().await?, self.cpu().await?);
+        self.watch().await?;
         for index in 0..self.cli.processes {
             let name = format!("real-{index}");
             let socket = directory.join(format!("{name}.sock"));
@@ -169,53 +176,33 @@ impl Stage<'_> {
             "all nodes begin: until every policy is Ready",
             &seconds(began.elapsed()),
         );
+        self.request_rows(&requests, &self.requests().await?, nodes as f64, "per node");
+        self.cpu_rows(&cpu, &self.cpu().await?, nodes as f64, "per node");
+        self.table.row(
+            "bytes of profiles to a node meanwhile",
+            &bytes(self.bytes.events().0 as f64 / self.cli.watching.max(1) as f64),
+        );
         Ok(())
     }
 
     /// Begins the simulated nodes.
-    async fn watch(&mut self, uids: &std::collections::HashMap<String, String>) -> Result<()> {
+    async fn watch(&mut self) -> Result<()> {
         let began = Instant::now();
-        let mut versions = Vec::new();
-        for kind in OF_A_NODE {
-            let (version, length) =
-                watching::list(&self.client, kind, &crate::objects::node(0)).await?;
-            versions.push(version);
-            self.listed += length;
-        }
+        let (versions, listed) = self.lists().await?;
+        self.listed = listed;
         self.table
             .row("the lists of one node", &seconds(began.elapsed()));
         let began = Instant::now();
-        let mut client = self.bed.client().await?;
+        let mut client = self.bed.node_client().await?;
         for index in 0..self.cli.nodes {
             if index % SHARE == 0 {
-                client = self.bed.client().await?;
+                client = self.bed.node_client().await?;
             }
             // As a DaemonSet begins them, in parts: all at once are more than two processors answer in time.
             if index % TOGETHER == TOGETHER - 1 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            let name = crate::objects::node(index);
-            let is_full = index < self.cli.watching;
-            let came = Arc::new(Notify::new());
-            for (kind, version) in OF_A_NODE.into_iter().zip(&versions) {
-                if kind != Kind::Profiles && !is_full {
-                    continue;
-                }
-                let version = version.clone();
-                let bytes = Arc::clone(if is_full { &self.bytes } else { &self.more });
-                let came = Arc::clone(&came);
-                tokio::spawn(watching::watch(
-                    client.clone(),
-                    kind,
-                    name.clone(),
-                    version,
-                    bytes,
-                    came,
-                ));
-            }
-            let uid = uids.get(&name).cloned().context("a Node without a UID")?;
-            let (view, done) = (Arc::clone(&self.view), Arc::clone(&self.done));
-            tokio::spawn(fleet::node(client.clone(), view, index, uid, came, done));
+            self.begin_node(&client, index, &versions)?;
         }
         let (version, _) = watching::list(&self.client, Kind::Reports, "").await?;
         let leader_bytes = Arc::clone(&self.leader_bytes);
@@ -233,7 +220,60 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// What a node lists when it begins: the versions, and the bytes of all.
+    async fn lists(&self) -> Result<(Vec<String>, u64)> {
+        let (mut versions, mut bytes) = (Vec::new(), 0);
+        for kind in OF_A_NODE {
+            let (version, length) =
+                watching::list(&self.client, kind, &crate::objects::node(0)).await?;
+            versions.push(version);
+            bytes += length;
+        }
+        Ok((versions, bytes))
+    }
+
+    /// A simulated node, whose watches begin with these versions.
+    fn begin_node(&self, client: &Client, index: usize, versions: &[String]) -> Result<()> {
+        let name = crate::objects::node(index);
+        let is_full = index < self.cli.watching;
+        let came = Arc::new(Notify::new());
+        for (kind, version) in OF_A_NODE.into_iter().zip(versions) {
+            if kind != Kind::Profiles && !is_full {
+                continue;
+            }
+            let bytes = Arc::clone(if is_full { &self.bytes } else { &self.more });
+            tokio::spawn(watching::watch(
+                client.clone(),
+                kind,
+                name.clone(),
+                version.clone(),
+                bytes,
+                Arc::clone(&came),
+            ));
+        }
+        let uid = self.uids.get(&name).cloned();
+        let uid = uid.context("a Node without a UID")?;
+        let (view, done) = (Arc::clone(&self.view), Arc::clone(&self.done));
+        tokio::spawn(fleet::node(client.clone(), view, index, uid, came, done));
+        Ok(())
+    }
+
+    /// Waits for the numbers of the profiles, which come at a pace of their own.
+    async fn numbers(&mut self) {
+        let (began, limit) = (Instant::now(), Duration::from_secs(self.cli.settle));
+        let nodes = self.cli.nodes + self.cli.processes;
+        let right = || self.view.with_nodes(nodes);
+        while right() < self.cli.policies && began.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.table.row(
+            "profiles whose status has the right number of nodes, and after",
+            &format!("{}, {}", right(), seconds(began.elapsed())),
+        );
+    }
+
     async fn sizes(&mut self) -> Result<()> {
+        self.numbers().await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let listed = self.listed as f64;
         let written = self.done.written.load(Ordering::Relaxed).max(1) as f64;
@@ -357,8 +397,13 @@ impl Stage<'_> {
             .sum();
         let failed = self.done.failed.load(Ordering::Relaxed);
         self.table.row(
-            "watches that the server ended, that began anew; reports that failed",
-            &format!("{resumed}, {broken}, {failed}"),
+            "watches that the server ended, that began anew",
+            &format!("{resumed}, {broken}"),
+        );
+        let deferred = self.done.deferred.load(Ordering::Relaxed);
+        self.table.row(
+            "reports that came later since the server was busy, that failed",
+            &format!("{deferred}, {failed}"),
         );
         self.table
             .must(&format!("{failed} reports were not taken"), failed == 0);

@@ -106,7 +106,19 @@ pub async fn list(client: &Client, kind: Kind, node: &str) -> Result<(String, u6
         } else {
             request.list(&parameters)
         };
-        let text = client.request_text(request?).await?;
+        let request = request?;
+        // A server that has too much to do says so: it is asked again, as policy-sync does.
+        let mut tries = 5;
+        let text = loop {
+            match client.request_text(request.clone()).await {
+                Err(kube::Error::Api(error)) if tries > 0 && matches!(error.code, 429 | 500..) => {
+                    eprintln!("a list, {kind:?}: {error}");
+                    tries -= 1;
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+                result => break result?,
+            }
+        };
         bytes += text.len() as u64;
         let field = |name: &str| outside_items(&text, name);
         next = field("continue").filter(|token| !token.is_empty());

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use varmor_policy::types::API_VERSION;
 
+use super::kept::{self, Digest};
 use super::plan::{Action, World};
-use super::profile::{Accepted, owners};
+use super::profile::{self, Accepted, owners};
 use super::resolve::Name;
 use super::slicing::{self, Slices};
 use crate::address_slice::{AddressSlice, LABEL_PROFILE};
@@ -22,6 +24,8 @@ pub struct Sliced {
     pub accepted: Accepted,
     slices: Slices,
     names: Vec<String>,
+    /// Of the spec of the profile.
+    profile: Digest,
 }
 
 impl Sliced {
@@ -59,14 +63,21 @@ impl Sliced {
         };
         let taken: BTreeSet<u32> = there.into_keys().collect();
         let slices = slicing::assign(&before, &accepted.wanted, &taken);
+        let names: Vec<String> = slices
+            .keys()
+            .map(|number| format!("{prefix}{number}"))
+            .collect();
         Self {
-            names: slices
-                .keys()
-                .map(|number| format!("{prefix}{number}"))
-                .collect(),
+            profile: kept::digest(&profile::spec(&accepted, &names)),
+            names,
             accepted,
             slices,
         }
+    }
+
+    /// The digest of the spec that its profile should have.
+    pub fn profile(&self) -> Digest {
+        self.profile
     }
 
     /// The names of its slices.
@@ -79,7 +90,7 @@ impl Sliced {
         &self,
         world: &World,
         namespace: &str,
-        policy: &DynamicObject,
+        policy: &ObjectMeta,
         kind: &str,
     ) -> Vec<(Option<String>, Action)> {
         let mut actions = Vec::new();
@@ -156,7 +167,7 @@ impl Unseen {
     pub fn look(&mut self, world: &World) {
         self.0.retain(|name, (last, _)| {
             let profile = world.profiles.get(name);
-            !profile.is_some_and(|profile| kinds::slices_of(profile).eq(last.iter()))
+            profile.is_none_or(|profile| profile.slices() != *last)
         });
     }
 
@@ -178,7 +189,7 @@ impl Unseen {
                 || world
                     .profiles
                     .get(&profile)
-                    .is_some_and(|profile| kinds::slices_of(profile).any(|named| named == name.1))
+                    .is_some_and(|profile| profile.slices().contains(&name.1))
         };
         world
             .address_slices

@@ -3,6 +3,7 @@
 //! others wait for its Lease.
 
 mod address_slices;
+mod kept;
 mod lease;
 mod plan;
 mod profile;
@@ -38,6 +39,8 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const STATUS_EVERY: Duration = Duration::from_millis(500);
 /// How often it is asked which version of EndpointSlices there is: an upgrade of the API server may bring or end one.
 const VERSION_EVERY: Duration = Duration::from_secs(20);
+/// Numbers that wait for their turn are written this often.
+const NUMBERS_EVERY: Duration = Duration::from_secs(1);
 /// What failed is tried again after this long.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -185,6 +188,7 @@ async fn reconcile(client: &Client, shared: &Shared, options: &Options) {
             _ if failed.is_empty() && planner.has_more() => Duration::ZERO,
             (false, _) => status_at.saturating_duration_since(Instant::now()),
             (true, false) => RETRY,
+            (true, true) if planner.has_numbers() => NUMBERS_EVERY,
             (true, true) if planner.is_waiting() => plan::COUNT_EVERY,
             // Everything that changes is told; this is for what a bug or a lost answer would leave.
             (true, true) => Duration::from_secs(60),

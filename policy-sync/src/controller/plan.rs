@@ -3,10 +3,12 @@
 
 mod action;
 mod checks;
+mod tempo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -15,9 +17,11 @@ use varmor_policy::compile::Settings;
 
 pub use action::Action;
 use checks::{Checks, Outcome};
+use tempo::Tempo;
 
 use super::PolicyKey;
-use super::address_slices::Unseen;
+use super::address_slices::{Sliced, Unseen};
+use super::kept::Kept;
 use super::profile::{self, FINALIZER};
 use super::reports::Reports;
 use super::resolve::{Addresses, Name};
@@ -32,14 +36,21 @@ pub const LISTS: usize = 8;
 const AT_A_TIME: usize = 100;
 /// The numbers of a profile are written this often while nodes are still taking it: each time, it goes to every node.
 pub const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// Profiles that are sent to nodes because their numbers are others: so many in a second, all nodes together ...
+const PROFILES_SENT: u32 = 1000;
+/// ... and so many at once.
+const PROFILES_SENT_AT_ONCE: u32 = 5000;
+/// Statuses of policies that only say other numbers: in a second, and at once.
+const NUMBERS: u32 = 20;
+const NUMBERS_AT_ONCE: u32 = 200;
 
 /// The cluster as the watches show it.
 #[derive(Debug, Default)]
 pub struct World {
     /// Policies.
-    pub policies: BTreeMap<PolicyKey, DynamicObject>,
+    pub policies: BTreeMap<PolicyKey, Kept>,
     /// ArmorProfiles.
-    pub profiles: BTreeMap<Name, DynamicObject>,
+    pub profiles: BTreeMap<Name, Kept>,
     /// ArmorAddressSlices.
     pub address_slices: BTreeMap<Name, DynamicObject>,
     /// What nodes report of policies.
@@ -70,7 +81,13 @@ pub struct Planner {
     restarts: Restarts,
     /// Profiles whose numbers are not written yet, since they are about to change, and when they will be.
     counts_due: HashMap<Name, Instant>,
+    /// When the numbers of a thing were written last: the turn of each comes.
+    numbered: HashMap<String, Instant>,
+    numbers: Tempo,
+    profiles_sent: Tempo,
     has_more: bool,
+    /// Numbers wait for their turn.
+    has_numbers: bool,
 }
 
 impl Planner {
@@ -84,7 +101,11 @@ impl Planner {
             unseen: Unseen::default(),
             restarts: Restarts::default(),
             counts_due: HashMap::new(),
+            numbered: HashMap::new(),
+            numbers: Tempo::new(NUMBERS, NUMBERS_AT_ONCE),
+            profiles_sent: Tempo::new(PROFILES_SENT, PROFILES_SENT_AT_ONCE),
             has_more: false,
+            has_numbers: false,
         }
     }
 
@@ -131,11 +152,12 @@ impl Planner {
             if let (Some(sliced), Some(name)) = (&sliced, &profile) {
                 let slices = sliced.names();
                 wanted_slices.extend(slices.iter().map(|name| (namespace.clone(), name.clone())));
-                actions.extend(sliced.actions(world, &namespace, policy, &key.0));
-                let mut object =
-                    profile::object(&sliced.accepted, &namespace, policy, &key.0, slices);
+                let metadata = &policy.metadata;
+                actions.extend(sliced.actions(world, &namespace, metadata, &key.0));
                 let there = world.profiles.get(name);
-                if !there.is_some_and(|there| is_same(there, &object)) {
+                if !there.is_some_and(|there| is_same(there, sliced, metadata)) {
+                    let mut object =
+                        profile::object(&sliced.accepted, &namespace, metadata, &key.0, slices);
                     let version = there.and_then(|there| there.metadata.resource_version.clone());
                     if from_profile {
                         // A later one must not be lost.
@@ -198,10 +220,11 @@ impl Planner {
         if with_status {
             self.counts_due
                 .retain(|name, _| world.profiles.contains_key(name));
+            self.forget_turns(world);
             let due = self.restarts.due(&waiting, Instant::now());
             actions.extend(due.into_iter().map(|one| (None, Action::Restart(one))));
         }
-        self.only_new(actions)
+        self.only_new(actions, world.reports.nodes().len())
     }
 
     /// Whether there was more to do than is done at a time.
@@ -214,6 +237,11 @@ impl Planner {
         !self.counts_due.is_empty()
     }
 
+    /// Whether numbers wait for their turn.
+    pub fn has_numbers(&self) -> bool {
+        self.has_numbers
+    }
+
     /// Whether the numbers of a profile are to be written now: when all nodes have said what became of it, or some never do.
     fn counts(&mut self, profile: &Name, sum: &Summary) -> bool {
         let now = Instant::now();
@@ -223,11 +251,17 @@ impl Planner {
         }
         let due = self.counts_due.entry(profile.clone());
         let due = due.or_insert(now + COUNT_EVERY);
-        let is_due = *due <= now;
-        if is_due {
-            *due = now + COUNT_EVERY;
+        *due <= now
+    }
+
+    /// Forgets the turns of what is gone.
+    fn forget_turns(&mut self, world: &World) {
+        if self.numbered.len() > world.policies.len() + world.profiles.len() {
+            let policies = world.policies.keys().map(Action::status_of);
+            let profiles = world.profiles.keys().map(Action::status_of_profile);
+            let there: HashSet<String> = policies.chain(profiles).collect();
+            self.numbered.retain(|subject, _| there.contains(subject));
         }
-        is_due
     }
 
     /// Plans these again.
@@ -241,12 +275,20 @@ impl Planner {
     }
 
     /// Those that were not planned before. Not too many: what comes meanwhile must not wait for all of them, least of all
-    /// for statuses.
-    fn only_new(&mut self, mut actions: Vec<(Option<String>, Action)>) -> Vec<Action> {
-        actions.sort_by_key(|(_, action)| action.is_status());
+    /// for statuses. Numbers come at their own pace, those first that have waited longest.
+    fn only_new(
+        &mut self,
+        mut actions: Vec<(Option<String>, Action)>,
+        nodes: usize,
+    ) -> Vec<Action> {
+        let now = Instant::now();
+        actions.sort_by_cached_key(|(_, action)| {
+            let written = self.numbered.get(&action.subject());
+            (action.rank(), written.copied())
+        });
         let mut planned = HashMap::new();
         let mut fresh = Vec::new();
-        self.has_more = false;
+        (self.has_more, self.has_numbers) = (false, false);
         for (version, action) in actions {
             let subject = action.subject();
             let entry = (version, action);
@@ -255,6 +297,23 @@ impl Planner {
                 if may_wait && fresh.len() >= AT_A_TIME {
                     self.has_more = true;
                     continue;
+                }
+                let is_its_turn = match &entry.1 {
+                    Action::PolicyStatus { is_news: false, .. } => self.numbers.take(1, now),
+                    Action::ProfileStatus { .. } => self.profiles_sent.take(nodes.max(1), now),
+                    _ => true,
+                };
+                if !is_its_turn {
+                    self.has_numbers = true;
+                    continue;
+                }
+                if entry.1.is_status() {
+                    self.numbered.insert(subject.clone(), now);
+                }
+                if let Action::ProfileStatus { profile, .. } = &entry.1
+                    && let Some(due) = self.counts_due.get_mut(profile)
+                {
+                    *due = now + COUNT_EVERY;
                 }
                 fresh.push(entry.1.clone());
             }
@@ -266,7 +325,7 @@ impl Planner {
 }
 
 /// Profiles by namespace and UID of the policy that each was made of: this very policy, not an earlier one of its name.
-fn owned_profiles(world: &World) -> HashMap<(&str, &str), (&Name, &DynamicObject)> {
+fn owned_profiles(world: &World) -> HashMap<(&str, &str), (&Name, &Kept)> {
     let mut owned = HashMap::new();
     for (name, profile) in &world.profiles {
         for owner in profile.metadata.owner_references.iter().flatten() {
@@ -287,7 +346,7 @@ fn living(world: &World) -> HashSet<&str> {
 }
 
 /// The policy of a profile, if it is gone and the profile does not say so yet.
-fn unmarked(living: &HashSet<&str>, profile: &DynamicObject) -> Option<String> {
+fn unmarked(living: &HashSet<&str>, profile: &Kept) -> Option<String> {
     let mut owners = profile.metadata.owner_references.iter().flatten();
     let uid = &owners.next()?.uid;
     let is_there = living.contains(uid.as_str());
@@ -296,36 +355,39 @@ fn unmarked(living: &HashSet<&str>, profile: &DynamicObject) -> Option<String> {
 
 fn before_generation(world: &World, profile: Option<&Name>) -> i64 {
     let profile = profile.and_then(|name| world.profiles.get(name));
-    let generation = profile.and_then(|profile| profile.data.pointer("/spec/generation"));
-    generation.and_then(Value::as_i64).unwrap_or_default()
+    let generation = profile.and_then(|profile| profile.spec()["generation"].as_i64());
+    generation.unwrap_or_default()
 }
 
 /// Whether a profile has all that it should have.
-fn is_same(there: &DynamicObject, object: &Value) -> bool {
-    let metadata = serde_json::to_value(&there.metadata).unwrap_or_default();
-    let wanted = &object["metadata"];
-    let no_labels = json!({});
-    there.data.get("spec") == object.get("spec")
-        && metadata.get("labels").unwrap_or(&no_labels) == &wanted["labels"]
-        && metadata["finalizers"] == wanted["finalizers"]
-        && metadata["ownerReferences"][0]["uid"] == wanted["ownerReferences"][0]["uid"]
+fn is_same(there: &Kept, wanted: &Sliced, policy: &ObjectMeta) -> bool {
+    let metadata = &there.metadata;
+    let labels = |metadata: &ObjectMeta| metadata.labels.clone().unwrap_or_default();
+    let owner = metadata.owner_references.iter().flatten().next();
+    there.digest() == wanted.profile()
+        && labels(metadata) == labels(policy)
+        && metadata
+            .finalizers
+            .as_deref()
+            .is_some_and(|all| *all == [FINALIZER])
+        && owner.map(|owner| &owner.uid) == policy.uid.as_ref()
 }
 
 fn statuses(
     world: &World,
     key: &PolicyKey,
-    policy: &DynamicObject,
+    policy: &Kept,
     profile: Option<&Name>,
     refused: Option<&str>,
     sum: &Summary,
     counts: bool,
 ) -> Vec<(Option<String>, Action)> {
     let mut actions = Vec::new();
-    let old = policy.data.get("status").cloned().unwrap_or_default();
+    let old = &policy.status;
     let generation = policy.metadata.generation.unwrap_or_default();
     let name = profile.map(|name| name.1.as_str());
-    let status = policy_status(&old, name, refused, generation, sum, &now());
-    if status != old {
+    let status = policy_status(old, name, refused, generation, sum, &now());
+    if status != *old {
         // One Event for each new reason, whatever number of nodes has it.
         let event = match (refused, sum.failures.first()) {
             (Some(message), _) => Some(("Forbidden", message.to_owned())),
@@ -335,25 +397,38 @@ fn statuses(
         let event = event
             .map(|(reason, note)| (reason.to_owned(), note))
             .filter(|(_, note)| !old.to_string().contains(&note_in_json(note)));
+        let is_news = old["observedGeneration"] != status["observedGeneration"]
+            || without_numbers(old) != without_numbers(&status);
         let action = Action::PolicyStatus {
             policy: key.clone(),
             status,
             event,
             uid: policy.metadata.uid.clone().unwrap_or_default(),
+            is_news,
         };
         actions.push((policy.metadata.resource_version.clone(), action));
     }
     if let Some((name, profile)) = profile.and_then(|name| world.profiles.get_key_value(name)) {
         let status = profile_status(sum);
-        if counts && profile.data.get("status") != Some(&status) {
+        let old = &profile.status;
+        if counts && *old != status {
+            let is_news = old["conditions"] != status["conditions"];
             let action = Action::ProfileStatus {
                 profile: name.clone(),
                 status,
+                is_news,
             };
             actions.push((profile.metadata.resource_version.clone(), action));
         }
     }
     actions
+}
+
+/// What there is to say beside numbers.
+fn without_numbers(status: &Value) -> String {
+    let mut text = status.to_string();
+    text.retain(|character| !character.is_ascii_digit());
+    text
 }
 
 /// A text as it is inside a JSON string.

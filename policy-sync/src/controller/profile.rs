@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kube::api::DynamicObject;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use varmor_policy::PolicyObject;
@@ -12,6 +12,7 @@ use varmor_policy::compile::profile_name::profile_name;
 use varmor_policy::types::API_VERSION;
 use varmor_policy::validate;
 
+use super::kept::Kept;
 use super::resolve::{self, Addresses, Targets};
 use super::slicing::Wanted;
 use crate::kinds::KIND_PROFILE;
@@ -78,12 +79,8 @@ pub fn accept(
 
 /// What a profile was made of, with the addresses of now: it stays in force while the policy's next version is refused.
 /// None if that can't be told.
-pub fn again(
-    profile: &DynamicObject,
-    addresses: &Addresses,
-    settings: &Settings,
-) -> Option<Accepted> {
-    let spec = profile.data.get("spec")?;
+pub fn again(profile: &Kept, addresses: &Addresses, settings: &Settings) -> Option<Accepted> {
+    let spec = profile.spec();
     let targets = serde_json::from_value(spec.get("targets")?.clone()).ok()?;
     let object = parse(spec.get("policy")?).ok()?;
     let generation = spec.get("generation")?.as_i64()?;
@@ -144,12 +141,11 @@ fn join<E: ToString>(errors: &[E]) -> String {
 pub fn object(
     accepted: &Accepted,
     namespace: &str,
-    policy: &DynamicObject,
+    metadata: &ObjectMeta,
     kind: &str,
     slices: &[String],
 ) -> Value {
-    let metadata = &policy.metadata;
-    let mut object = json!({
+    json!({
         "apiVersion": API_VERSION,
         "kind": KIND_PROFILE,
         "metadata": {
@@ -157,29 +153,34 @@ pub fn object(
             "namespace": namespace,
             "labels": metadata.labels.clone().unwrap_or_default(),
             "finalizers": [FINALIZER],
-            "ownerReferences": owners(policy, kind),
+            "ownerReferences": owners(metadata, kind),
         },
-        "spec": {
-            "policy": accepted.policy(),
-            "generation": accepted.generation,
-        },
+        "spec": spec(accepted, slices),
+    })
+}
+
+/// The spec of a profile that needs these slices.
+pub fn spec(accepted: &Accepted, slices: &[String]) -> Value {
+    let mut spec = json!({
+        "policy": accepted.policy(),
+        "generation": accepted.generation,
     });
     if !accepted.targets.is_empty() {
-        object["spec"]["targets"] = json!(accepted.targets);
+        spec["targets"] = json!(accepted.targets);
     }
     if !slices.is_empty() {
-        object["spec"]["addresses"] = json!(slices);
+        spec["addresses"] = json!(slices);
     }
-    object
+    spec
 }
 
 /// The owner of what is made of a policy.
-pub fn owners(policy: &DynamicObject, kind: &str) -> Value {
+pub fn owners(policy: &ObjectMeta, kind: &str) -> Value {
     json!([{
         "apiVersion": API_VERSION,
         "kind": kind,
-        "name": policy.metadata.name,
-        "uid": policy.metadata.uid,
+        "name": policy.name,
+        "uid": policy.uid,
         "controller": true,
         "blockOwnerDeletion": false,
     }])

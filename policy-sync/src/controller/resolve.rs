@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services and pods in rules, and the addresses that they have now. Pure: [`super::watches`] fills the view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,7 +44,7 @@ pub struct Slice {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pod {
     /// Its labels.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Its addresses; none once it has ended, since others get them then.
     pub addresses: Vec<String>,
 }
@@ -57,6 +58,31 @@ pub struct Addresses {
     pub slices: BTreeMap<Name, Slice>,
     /// Pods.
     pub pods: BTreeMap<Name, Pod>,
+    /// The labels of the pods.
+    pub label_sets: LabelSets,
+}
+
+/// Sets of labels, each once: all pods of a workload have the same.
+#[derive(Debug, Clone, Default)]
+pub struct LabelSets {
+    known: BTreeSet<Arc<Labels>>,
+    /// How many were left when those that nobody has were thrown away.
+    left: usize,
+}
+
+impl LabelSets {
+    /// The set that is the same.
+    pub fn share(&mut self, labels: Arc<Labels>) -> Arc<Labels> {
+        if let Some(known) = self.known.get(&labels) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= 2 * self.left + 100 {
+            self.known.retain(|set| Arc::strong_count(set) > 1);
+            self.left = self.known.len();
+        }
+        self.known.insert(Arc::clone(&labels));
+        labels
+    }
 }
 
 /// The number of a port of an endpoint slice.
@@ -273,6 +299,19 @@ mod tests {
         (namespace.to_owned(), name.to_owned())
     }
 
+    #[test]
+    fn equal_sets_of_labels_are_one_and_go_with_their_pods() {
+        let mut sets = LabelSets::default();
+        let mut share = |value: &str| sets.share(labels("app", value).into());
+        let (one, same, other) = (share("a"), share("a"), share("b"));
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        for number in 0..1000 {
+            share(&number.to_string());
+        }
+        assert!(sets.known.len() < 300, "{}", sets.known.len());
+        assert!(sets.known.contains(&one));
+    }
+
     fn addresses() -> Addresses {
         let service = |label: &str, address: &str| Service {
             labels: labels("app", label),
@@ -285,7 +324,7 @@ mod tests {
             ports: vec![port],
         };
         let pod = |label: &str, address: &str| Pod {
-            labels: labels("app", label),
+            labels: labels("app", label).into(),
             addresses: vec![address.to_owned()],
         };
         Addresses {
@@ -307,6 +346,7 @@ mod tests {
                 (name("other", "c"), pod("web", "10.0.0.3")),
                 (name("demo", "d"), pod("db", "10.0.0.4")),
             ]),
+            label_sets: LabelSets::default(),
         }
     }
 

@@ -5,11 +5,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 use varmor_policy::owner::WorkloadName;
 
 use super::PolicyKey;
+use super::kept::Kept;
 use super::plan::World;
 
 /// Workloads that are in the middle of a restart.
@@ -33,13 +33,12 @@ pub struct Restart {
 }
 
 /// The workloads that wait for a restart by a policy that asks for it.
-pub fn waiting(
-    world: &World,
-    key: &PolicyKey,
-    policy: &DynamicObject,
-    profile: &str,
-) -> Vec<Restart> {
-    let spec = &policy.data["spec"];
+pub fn waiting(world: &World, key: &PolicyKey, policy: &Kept, profile: &str) -> Vec<Restart> {
+    // It need not be read for that of most.
+    if !policy.spec_text().contains("updateExistingWorkloads") {
+        return Vec::new();
+    }
+    let spec = policy.spec();
     if spec["updateExistingWorkloads"] != true {
         return Vec::new();
     }
@@ -106,18 +105,20 @@ impl Restarts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::api::DynamicObject;
     use serde_json::json;
 
     fn key() -> PolicyKey {
         ("VarmorPolicy".into(), "demo".into(), "p".into())
     }
 
-    fn policy(spec: Value) -> DynamicObject {
-        serde_json::from_value(json!({
+    fn policy(spec: Value) -> Kept {
+        let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "crd.varmor.org/v1beta1", "kind": "VarmorPolicy",
             "metadata": {"name": "p", "namespace": "demo", "uid": "0123456789", "generation": 3}, "spec": spec,
         }))
-        .unwrap()
+        .unwrap();
+        object.into()
     }
 
     fn names(spec: Value, entry: Value) -> Vec<String> {

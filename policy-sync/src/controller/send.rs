@@ -125,6 +125,7 @@ impl Sender {
                 status,
                 event,
                 uid,
+                ..
             } => {
                 if let Some((reason, note)) = event {
                     self.tell(policy, uid, EventType::Warning, reason, note)
@@ -139,7 +140,9 @@ impl Sender {
                     .await?;
             }
             Action::Restart(restart) => self.restart(restart).await?,
-            Action::ProfileStatus { profile, status } => {
+            Action::ProfileStatus {
+                profile, status, ..
+            } => {
                 let patch = json!({"status": status});
                 let parameters = PatchParams::default();
                 let api = self.profiles(profile);

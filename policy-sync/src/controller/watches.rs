@@ -20,6 +20,9 @@ use super::plan::World;
 use super::resolve::{Name, Pod, Service, Slice, port};
 use crate::kinds;
 
+/// Objects of a list that are read at a time: all lists are read together, and what is read is many times as long as what
+/// is kept of it.
+const PAGE: u32 = 100;
 /// The label that names the service of a slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -48,7 +51,7 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             shared,
             "ArmorProfile",
             dynamic(&kinds::profiles()),
-            |world, name, profile| drop(world.profiles.insert(name, profile)),
+            |world, name, profile| drop(world.profiles.insert(name, profile.into())),
             |world, name| drop(world.profiles.remove(name)),
             |world| world.profiles.keys().cloned().collect(),
         ),
@@ -104,7 +107,9 @@ pub async fn run(client: &Client, shared: &Shared, slices: &ApiResource) {
             "Pod",
             Api::<v1::Pod>::all(client.clone()),
             |world, name, object| {
-                let changed = put(&mut world.addresses.pods, name, pod(object));
+                let mut pod = pod(object);
+                pod.labels = world.addresses.label_sets.share(pod.labels);
+                let changed = put(&mut world.addresses.pods, name, pod);
                 world.addresses_version += u64::from(changed);
             },
             |world, name| {
@@ -131,7 +136,7 @@ async fn follow_policies(shared: &Shared, api: Api<DynamicObject>, kind: &str) {
         shared,
         kind,
         api,
-        |world, name, policy| drop(world.policies.insert(key(&name), policy)),
+        |world, name, policy| drop(world.policies.insert(key(&name), policy.into())),
         |world, name| drop(world.policies.remove(&key(name))),
         |world| {
             let keys = world.policies.keys().filter(|key| key.0 == kind);
@@ -152,7 +157,7 @@ async fn follow<K>(
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let events = watcher(api, watcher::Config::default().page_size(500)).default_backoff();
+    let events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
     let mut events = pin!(events);
     let mut listed = std::collections::BTreeSet::new();
     let mut told = false;
@@ -195,7 +200,12 @@ async fn follow<K>(
 
 /// Takes away what nobody here looks at, and is as long as the rest.
 fn strip<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    // Such as the whole object once more, of kubectl.
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| name == kinds::POLICY_GONE);
+    }
 }
 
 fn name<K: Resource>(object: &K) -> Name {
@@ -250,7 +260,7 @@ fn pod(object: v1::Pod) -> Pod {
         addresses.dedup();
     }
     Pod {
-        labels: object.metadata.labels.unwrap_or_default(),
+        labels: object.metadata.labels.unwrap_or_default().into(),
         addresses,
     }
 }

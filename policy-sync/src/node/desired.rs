@@ -53,6 +53,8 @@ pub struct Desired {
     pub has_policies: bool,
     /// Whether workloads and pods have been listed once.
     pub has_pods: bool,
+    /// How many nodes report, as the controller counts them; none without one.
+    pub nodes: usize,
 }
 
 /// What the daemon has.

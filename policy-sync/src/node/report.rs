@@ -16,16 +16,16 @@ use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
-use super::pace::{PERIOD, Pace, SOON, Step};
+use super::pace::{PERIOD, Pace, Place, SOON, Step};
 use super::pod_events::PodEvents;
 use super::push::SOURCE;
 use crate::{kinds, marks};
 
 /// Field manager of the reports.
-pub const MANAGER: &str = "policy-sync-node";
+const MANAGER: &str = "policy-sync-node";
 /// Most workloads that a report names for a policy: those that wait to be restarted.
 const MAX_WAITING: usize = 100;
-/// After a failure.
+/// After a daemon that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Reports for ever, whenever there is something new to say.
@@ -35,6 +35,8 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     let mut owner = None;
     let mut pace = Pace::new(&shared.node);
     let mut pause = SOON;
+    let mut writer = Writer::default();
+    let mut failures = 0;
     loop {
         let _ = timeout(pause, shared.applied.notified()).await;
         let Ok((report, settled, list)) = look(shared).await else {
@@ -45,33 +47,85 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             events.tell(&list).await;
         }
         pause = if settled { PERIOD } else { SOON };
-        if let Step::Wait(time) = pace.next(&report, settled, Instant::now()) {
-            pause = time;
-            continue;
+        let place = Place::of(&shared.node, shared.desired().nodes);
+        match pace.next(&report, settled, place, Instant::now()) {
+            Step::Wait(time) => {
+                pause = time;
+                continue;
+            }
+            Step::Write => {}
+            Step::Repeat => writer.forget(),
         }
         if owner.is_none() {
             let nodes: Api<Node> = Api::all(client.clone());
             owner = nodes.get_metadata_opt(&shared.node).await.ok().flatten();
         }
         let uid = owner.as_ref().and_then(|node| node.metadata.uid.as_deref());
-        let object = object(&shared.node, uid, &report);
-        let parameters = PatchParams::apply(MANAGER).force();
-        match api
-            .patch(&shared.node, &parameters, &Patch::Apply(&object))
-            .await
-        {
-            Ok(_) => pace.wrote(report, Instant::now()),
+        match writer.write(&api, &shared.node, uid, &report).await {
+            Ok(()) => {
+                failures = 0;
+                pace.wrote(report, Instant::now());
+            }
             Err(error) => {
                 tracing::warn!("the report can't be written: {error}");
-                pause = RETRY;
-                sleep(RETRY).await;
+                failures += 1;
+                pause = SOON;
+                sleep(place.retry(failures)).await;
             }
         }
     }
 }
 
+/// Writes the reports of a node: the first of a process as the whole object, and now and then again, since others may have
+/// written into it; the others as a change of it. What is applied the API server reads as YAML, which was a fifth of all that it did for a report of a thousand policies.
+#[derive(Debug, Default)]
+pub struct Writer {
+    is_there: bool,
+}
+
+impl Writer {
+    /// The next report is the whole object again.
+    pub fn forget(&mut self) {
+        self.is_there = false;
+    }
+
+    /// Writes a report.
+    ///
+    /// # Errors
+    /// The API server does not take it.
+    pub async fn write(
+        &mut self,
+        api: &Api<DynamicObject>,
+        node: &str,
+        uid: Option<&str>,
+        report: &Value,
+    ) -> Result<(), kube::Error> {
+        if self.is_there {
+            let parameters = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let change = json!({"report": report});
+            // The answer is not looked at: it need not be the whole object.
+            let result = api
+                .patch_metadata(node, &parameters, &Patch::Merge(&change))
+                .await;
+            match result {
+                Err(kube::Error::Api(error)) if error.code == 404 => self.is_there = false,
+                result => return result.map(drop),
+            }
+        }
+        let object = object(node, uid, report);
+        let parameters = PatchParams::apply(MANAGER).force();
+        api.patch_metadata(node, &parameters, &Patch::Apply(&object))
+            .await?;
+        self.is_there = true;
+        Ok(())
+    }
+}
+
 /// The object of a node's report. It goes with the Node of this UID.
-pub fn object(node: &str, uid: Option<&str>, report: &Value) -> Value {
+fn object(node: &str, uid: Option<&str>, report: &Value) -> Value {
     let owners =
         uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
     json!({

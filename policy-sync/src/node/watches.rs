@@ -271,6 +271,9 @@ fn take_policy(
                 return;
             };
             relist.saw(&key);
+            if let Some(nodes) = kinds::nodes_of(&object).filter(|_| kind == kinds::KIND_PROFILE) {
+                desired.nodes = nodes;
+            }
             // A profile that is being deleted holds until its controller says that the policy is gone.
             let is_gone = if kind == kinds::KIND_PROFILE {
                 kinds::policy_is_gone(&object.metadata)
@@ -310,7 +313,8 @@ fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Profile)> {
         let generation = spec.get("generation").and_then(Value::as_i64);
         (spec.get("policy")?.clone(), generation)
     } else {
-        let document = kinds::policy_document(kind, object);
+        let spec = object.data.get("spec").cloned().unwrap_or_default();
+        let document = kinds::policy_document(kind, &object.metadata, spec);
         (document, object.metadata.generation)
     };
     let text = |pointer: &str| {
@@ -327,7 +331,8 @@ fn policy(kind: &str, object: &DynamicObject) -> Option<(PolicyKey, Profile)> {
         generation: generation.unwrap_or_default(),
     };
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let slices = kinds::slices_of(object).map(|name| (namespace.clone(), name.to_owned()));
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    let slices = kinds::slices_of(spec).map(|name| (namespace.clone(), name.to_owned()));
     let slices = slices.filter(|_| kind == kinds::KIND_PROFILE).collect();
     let policy = wanted;
     Some((key, Profile { policy, slices }))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use kube::api::{Api, DeleteParams, DynamicObject};
+use policy_sync::kinds;
 
 use super::{Stage, seconds, until};
 use crate::setup;
@@ -129,6 +131,50 @@ impl Stage<'_> {
             pods as f64,
             "per pod with another address",
         );
+        Ok(())
+    }
+
+    /// A node more, as where a cluster is scaled.
+    pub(super) async fn new_node(&mut self) -> Result<()> {
+        const LONG: u64 = 10;
+        self.table.heading("A node joins");
+        let (versions, _) = self.lists().await?;
+        let client = self.bed.node_client().await?;
+        let (cpu, requests) = (self.cpu().await?, self.requests().await?);
+        let before = self.bytes.events().0;
+        self.begin_node(&client, self.cli.nodes, &versions)?;
+        tokio::time::sleep(Duration::from_secs(LONG)).await;
+        let (cpu_after, after) = (self.cpu().await?, self.requests().await?);
+        let of_each = (self.bytes.events().0 - before) as f64 / self.cli.watching.max(1) as f64;
+        self.table.row(
+            &format!("bytes to each of the others in {LONG} s"),
+            &bytes(of_each),
+        );
+        self.request_rows(&requests, &after, 1.0, &format!("in {LONG} s"));
+        self.cpu_rows(&cpu, &cpu_after, 1.0, &format!("in {LONG} s"));
+        Ok(())
+    }
+
+    /// Somebody deletes reports: each is there again with the next change.
+    pub(super) async fn deleted_reports(&mut self) -> Result<()> {
+        self.table.heading("Deleted reports");
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kinds::nodes());
+        let real = (0..self.cli.processes).map(|index| format!("real-{index}"));
+        let names: Vec<String> = real.chain([crate::objects::node(0)]).collect();
+        for name in &names {
+            api.delete(name, &DeleteParams::default()).await?;
+        }
+        let began = Instant::now();
+        setup::apply(&self.client, 1, self.cli.changes + 2).await?;
+        for name in &names {
+            while api.get_metadata_opt(name).await?.is_none() {
+                ensure!(began.elapsed() < self.limit(), "no report of {name} again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        let after = seconds(began.elapsed());
+        self.table
+            .row("with the next change they are there again, after", &after);
         Ok(())
     }
 

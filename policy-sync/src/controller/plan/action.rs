@@ -52,6 +52,8 @@ pub enum Action {
         event: Option<(String, String)>,
         /// UID of the policy, for the Event.
         uid: String,
+        /// It says more than other numbers.
+        is_news: bool,
     },
     /// Restart a workload.
     Restart(Restart),
@@ -61,6 +63,8 @@ pub enum Action {
         profile: Name,
         /// The status.
         status: Value,
+        /// It says more than other numbers.
+        is_news: bool,
     },
 }
 
@@ -79,6 +83,17 @@ impl Action {
         matches!(self, Self::PolicyStatus { .. } | Self::ProfileStatus { .. })
     }
 
+    /// What comes first, where not all is done at once: what is enforced, then what is new of it, then numbers.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::PolicyStatus { is_news: true, .. } => 1,
+            Self::ProfileStatus { is_news: true, .. } => 2,
+            Self::PolicyStatus { .. } => 3,
+            Self::ProfileStatus { .. } => 4,
+            _ => 0,
+        }
+    }
+
     /// What it is about: only the last action about a thing counts.
     pub fn subject(&self) -> String {
         match self {
@@ -88,9 +103,7 @@ impl Action {
             Self::Mark { profile, .. } => format!("mark {}/{}", profile.0, profile.1),
             Self::Delete(profile) => format!("delete {}/{}", profile.0, profile.1),
             Self::Release(profile) => format!("release {}/{}", profile.0, profile.1),
-            Self::PolicyStatus { policy, .. } => {
-                format!("status {} {}/{}", policy.0, policy.1, policy.2)
-            }
+            Self::PolicyStatus { policy, .. } => Self::status_of(policy),
             Self::Restart(Restart {
                 workload, profile, ..
             }) => {
@@ -101,9 +114,17 @@ impl Action {
                 } = workload;
                 format!("restart {kind} {namespace}/{name} for {profile}")
             }
-            Self::ProfileStatus { profile, .. } => {
-                format!("profile status {}/{}", profile.0, profile.1)
-            }
+            Self::ProfileStatus { profile, .. } => Self::status_of_profile(profile),
         }
+    }
+
+    /// The subject of a policy's status.
+    pub fn status_of(policy: &PolicyKey) -> String {
+        format!("status {} {}/{}", policy.0, policy.1, policy.2)
+    }
+
+    /// The subject of a profile's status.
+    pub fn status_of_profile(profile: &Name) -> String {
+        format!("profile status {}/{}", profile.0, profile.1)
     }
 }

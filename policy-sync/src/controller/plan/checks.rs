@@ -4,25 +4,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kube::api::DynamicObject;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use varmor_policy::compile::Settings;
 
 use super::World;
 use crate::controller::PolicyKey;
 use crate::controller::address_slices::Sliced;
+use crate::controller::kept::{Digest, Kept};
 use crate::controller::profile;
 use crate::kinds;
-
-/// SHA-256 of an object.
-type Digest = [u8; 32];
 
 /// What was checked, so that nothing is compiled twice. Of what it was only the digests are kept: thousands of policies would
 /// be most of this program's memory.
 struct Checked {
     uid: String,
-    document: Digest,
+    /// `spec` of the policy.
+    spec: Digest,
     generation: i64,
     /// `spec` of the profile.
     before: Option<Digest>,
@@ -48,7 +45,7 @@ pub struct Checks(HashMap<PolicyKey, Checked>);
 
 impl Checks {
     /// Forgets all other policies.
-    pub fn keep_only(&mut self, policies: &BTreeMap<PolicyKey, DynamicObject>) {
+    pub fn keep_only(&mut self, policies: &BTreeMap<PolicyKey, Kept>) {
         self.0.retain(|key, _| policies.contains_key(key));
     }
 
@@ -59,26 +56,30 @@ impl Checks {
         world: &World,
         key: &PolicyKey,
         namespace: &str,
-        policy: &DynamicObject,
-        present: Option<&DynamicObject>,
+        policy: &Kept,
+        present: Option<&Kept>,
     ) -> Outcome {
-        let document = kinds::policy_document(&key.0, policy);
+        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
         let generation = policy.metadata.generation.unwrap_or_default();
-        let before = present.and_then(|profile| profile.data.get("spec"));
-        let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
-        let addresses =
-            (has_targets || has_addresses(&document)).then_some(world.addresses_version);
-        let (document_digest, before_digest) = (digest(&document), before.map(digest));
+        let before_digest = present.map(Kept::digest);
         let known = self.0.get(key);
         if let Some(checked) = known
-            && (checked.document, checked.generation) == (document_digest, generation)
+            && (checked.spec, checked.generation) == (policy.digest(), generation)
+            && checked.uid == uid
             && checked.before == before_digest
-            && checked.addresses == addresses
+            && checked
+                .addresses
+                .is_none_or(|version| version == world.addresses_version)
         {
             return checked.outcome.clone();
         }
+        let document = kinds::policy_document(&key.0, &policy.metadata, policy.spec());
+        let before = present.map(Kept::spec);
+        let before = before.as_ref();
+        let has_targets = before.is_some_and(|spec| spec.get("targets").is_some());
+        let addresses =
+            (has_targets || has_addresses(&document)).then_some(world.addresses_version);
         let planned = known.and_then(|checked| checked.outcome.sliced.as_deref());
-        let uid = policy.metadata.uid.as_deref().unwrap_or_default();
         // What was accepted last. Others may have written into the profile, which only counts after a restart.
         let last = known
             .filter(|checked| checked.uid == uid)
@@ -119,7 +120,7 @@ impl Checks {
         };
         let checked = Checked {
             uid: uid.to_owned(),
-            document: document_digest,
+            spec: policy.digest(),
             generation,
             before: before_digest,
             addresses,
@@ -128,10 +129,6 @@ impl Checks {
         self.0.insert(key.clone(), checked);
         outcome
     }
-}
-
-fn digest(value: &Value) -> Digest {
-    Sha256::digest(value.to_string()).into()
 }
 
 /// Whether what a policy means depends on where services and pods are. May say so of one where that is not so.

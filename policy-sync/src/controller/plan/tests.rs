@@ -3,16 +3,20 @@ mod addresses;
 
 use super::*;
 
-fn policy(name: &str, generation: i64, target: &str, egress: &str) -> DynamicObject {
+fn policy(name: &str, generation: i64, target: &str, egress: &str) -> Kept {
     let enhance = json!({"bpfRawRules": {"network": {"egress": serde_json::from_str::<Value>(egress).unwrap()}}});
-    serde_json::from_value(json!({
+    kept(json!({
         "apiVersion": "crd.varmor.org/v1beta1", "kind": "VarmorPolicy",
         "metadata": {"name": name, "namespace": "demo", "uid": name, "generation": generation,
             "resourceVersion": generation.to_string()},
         "spec": {"target": {"kind": "Deployment", "name": target},
             "policy": {"enforcer": "BPF", "mode": "EnhanceProtect", "enhanceProtect": enhance}},
     }))
-    .unwrap()
+}
+
+fn kept(object: Value) -> Kept {
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    object.into()
 }
 
 const PODS: &str = r#"{"toPods": [{"qualifiers": ["deny"], "podSelector": {}}]}"#;
@@ -34,9 +38,7 @@ fn carry_out(world: &mut World, mut actions: Vec<Action>) -> Vec<String> {
         done.push(action.subject());
         match action {
             Action::Apply { profile, object } => {
-                world
-                    .profiles
-                    .insert(profile, serde_json::from_value(object).unwrap());
+                world.profiles.insert(profile, kept(object));
             }
             Action::ApplySlice { slice, object, .. } => {
                 let object = serde_json::from_value(object).unwrap();
@@ -56,10 +58,12 @@ fn carry_out(world: &mut World, mut actions: Vec<Action>) -> Vec<String> {
             Action::Release(profile) => drop(world.profiles.remove(&profile)),
             Action::Restart(_) => {}
             Action::PolicyStatus { policy, status, .. } => {
-                world.policies.get_mut(&policy).unwrap().data["status"] = status;
+                world.policies.get_mut(&policy).unwrap().status = status;
             }
-            Action::ProfileStatus { profile, status } => {
-                world.profiles.get_mut(&profile).unwrap().data["status"] = status;
+            Action::ProfileStatus {
+                profile, status, ..
+            } => {
+                world.profiles.get_mut(&profile).unwrap().status = status;
             }
         }
     }
@@ -164,11 +168,8 @@ fn a_refused_change_leaves_the_profile_and_is_told() {
     );
     assert!(note.contains("spec.target"), "{note}");
     carry_out(&mut world, actions);
-    let specs = |world: &BTreeMap<Name, DynamicObject>| -> Vec<Value> {
-        world
-            .values()
-            .map(|profile| profile.data["spec"].clone())
-            .collect()
+    let specs = |profiles: &BTreeMap<Name, Kept>| -> Vec<Value> {
+        profiles.values().map(Kept::spec).collect()
     };
     assert_eq!(specs(&world.profiles), specs(&before));
     // The policy of the same name that is made anew is no change of the old one.
@@ -252,4 +253,108 @@ fn what_others_write_into_a_profile_is_no_version_of_its_policy() {
     // And while the policy's next version is refused.
     world.policies.insert(key("p"), policy("p", 2, "db", PLAIN));
     assert_eq!(repaired(&world, &mut first), (Some(good), true));
+}
+
+/// A world of so many policies with their profiles and statuses, and so many nodes where all is in force.
+fn settled(policies: usize, nodes: usize) -> (World, Planner) {
+    let (mut world, mut planner) = (World::default(), planner());
+    for index in 0..policies {
+        let name = format!("p{index:03}");
+        let policy = policy(&name, 1, "web", PLAIN);
+        world.policies.insert(key(&name), policy);
+    }
+    join(&mut world, 0..nodes);
+    for _ in 0..100 {
+        let actions = planner.plan(&world, true);
+        if actions.is_empty() {
+            break;
+        }
+        // Each goes without waiting for its turn.
+        planner.numbers = Tempo::new(0, u32::MAX);
+        planner.profiles_sent = Tempo::new(0, u32::MAX);
+        carry_out(&mut world, actions);
+    }
+    (world, planner)
+}
+
+fn join(world: &mut World, nodes: std::ops::Range<usize>) {
+    let marks = world.policies.keys().map(|key| crate::marks::mark(key, 1));
+    let report = json!({"inForce": crate::marks::text(marks)});
+    for node in nodes {
+        world.reports.put(&format!("n{node}"), &report);
+    }
+}
+
+fn count(done: &[String], what: &str) -> usize {
+    done.iter().filter(|one| one.starts_with(what)).count()
+}
+
+#[test]
+fn a_node_that_joins_does_not_send_every_profile_to_every_node() {
+    let (mut world, mut planner) = settled(90, 1000);
+    assert_eq!(planner.plan(&world, true), []);
+    join(&mut world, 1000..1001);
+    planner.numbers = Tempo::new(0, 30);
+    planner.profiles_sent = Tempo::new(0, 10_000);
+    let mut done = Vec::new();
+    for _ in 0..5 {
+        let actions = planner.plan(&world, true);
+        done.extend(carry_out(&mut world, actions));
+    }
+    assert_eq!((count(&done, "profile"), count(&done, "status")), (9, 30));
+    assert!(planner.has_numbers());
+    // The next ones are those that did not have their turn, also when there is a node more.
+    join(&mut world, 1001..1002);
+    planner.numbers = Tempo::new(0, 60);
+    planner.profiles_sent = Tempo::new(0, 82_000);
+    let actions = planner.plan(&world, true);
+    let others = carry_out(&mut world, actions);
+    assert_eq!(
+        (count(&others, "profile"), count(&others, "status")),
+        (40, 60)
+    );
+    assert!(!others.iter().any(|one| done.contains(one)), "{others:?}");
+}
+
+#[test]
+fn what_is_new_waits_for_no_turn() {
+    let (mut world, mut planner) = settled(5, 3);
+    planner.numbers = Tempo::new(0, 0);
+    planner.profiles_sent = Tempo::new(0, 3);
+    // A node more, where one policy fails.
+    let marks = world.policies.keys().skip(1);
+    let marks = crate::marks::text(marks.map(|key| crate::marks::mark(key, 1)));
+    let entry = json!({"kind": "VarmorPolicy", "namespace": "demo", "name": "p000", "generation": 1,
+        "state": "Failed", "message": "no BPF LSM"});
+    let report = json!({"inForce": marks, "policies": [entry]});
+    world.reports.put("bad", &report);
+    let actions = planner.plan(&world, true);
+    let [Action::PolicyStatus { policy, status, .. }, ..] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*policy, key("p000"));
+    let text = status.to_string();
+    assert!(
+        text.contains("1 of 4 nodes fail, such as bad: no BPF LSM"),
+        "{text}"
+    );
+    assert_eq!(status["ready"], false);
+    // A changed policy, of which every node says that it has it.
+    world
+        .policies
+        .get_mut(&key("p001"))
+        .unwrap()
+        .metadata
+        .generation = Some(2);
+    let actions = planner.plan(&world, true);
+    let done = carry_out(&mut world, actions);
+    assert!(
+        done.contains(&"profile demo/varmor-demo-p001".to_owned()),
+        "{done:?}"
+    );
+    let not_ready = &world.policies[&key("p001")].status;
+    assert_eq!(
+        (&not_ready["ready"], &not_ready["observedGeneration"]),
+        (&json!(false), &json!(2))
+    );
 }

@@ -59,8 +59,8 @@ fn short(subject: &str) -> String {
 /// The addresses in the slices that the profile names; all of them must be there.
 fn named(world: &World) -> Vec<String> {
     let profile = &world.profiles[&("demo".into(), "varmor-demo-p".into())];
-    let slices = kinds::slices_of(profile).map(|name| {
-        let object = &world.address_slices[&("demo".into(), name.to_owned())];
+    let slices = profile.slices().into_iter().map(|name| {
+        let object = &world.address_slices[&("demo".into(), name)];
         AddressSlice::read(object).unwrap()
     });
     slices.flat_map(|slice| slice.addresses).collect()
@@ -73,8 +73,9 @@ fn a_change_of_one_address_is_one_slice() {
         (world.address_slices.len(), named(&world).len()),
         (10, 1000)
     );
-    let spec = &world.profiles[&("demo".into(), "varmor-demo-p".into())].data["spec"];
-    assert!(!spec.to_string().contains("fd00::"), "{spec}");
+    let profile = &world.profiles[&("demo".into(), "varmor-demo-p".into())];
+    let spec = profile.spec_text();
+    assert!(!spec.contains("fd00::"), "{spec}");
     put_pod(&mut world, 7, "fd00::7777");
     assert_eq!(settle(&mut world, &mut planner), ["slice 0"]);
     assert!(named(&world).contains(&"fd00::7777".to_owned()));
@@ -111,7 +112,7 @@ fn slices_come_before_their_profile_and_go_after_it() {
     );
     // The same rules: the same slices.
     let mut other = policy("p", 3, "web", AUDITED);
-    other.data["spec"]["policy"]["enhanceProtect"]["auditViolations"] = json!(true);
+    other.edit(|spec| spec["policy"]["enhanceProtect"]["auditViolations"] = json!(true));
     world.policies.insert(key("p"), other);
     assert_eq!(settle(&mut world, &mut planner), ["profile"]);
 }
@@ -241,10 +242,11 @@ fn profiles_with_addresses_of_their_own_are_written_anew() {
     let (mut world, _) = with_pods(2);
     world.address_slices.clear();
     let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
-    let spec = &mut world.profiles.get_mut(&name).unwrap().data["spec"];
-    spec.as_object_mut().unwrap().remove("addresses");
-    spec["policy"]["spec"]["policy"]["enhanceProtect"]["bpfRawRules"]["network"]["egress"] =
-        json!({"toDestinations": [{"qualifiers": ["deny"], "ip": "fd00::0000"}]});
+    world.profiles.get_mut(&name).unwrap().edit(|spec| {
+        spec.as_object_mut().unwrap().remove("addresses");
+        spec["policy"]["spec"]["policy"]["enhanceProtect"]["bpfRawRules"]["network"]["egress"] =
+            json!({"toDestinations": [{"qualifiers": ["deny"], "ip": "fd00::0000"}]});
+    });
     assert_eq!(settle(&mut world, &mut planner()), ["slice 0", "profile"]);
     assert_eq!(named(&world), ["fd00::0000", "fd00::0001"]);
 }
