@@ -216,14 +216,15 @@ fn what_others_write_into_a_profile_is_no_version_of_its_policy() {
     let actions = first.plan(&world, false);
     carry_out(&mut world, actions);
     let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
-    let good = world.profiles[&name].data["spec"].clone();
+    let good = world.profiles[&name].spec();
     let tamper = |world: &mut World, generation: i64| {
         let profile = world.profiles.get_mut(&name).unwrap();
         profile.metadata.resource_version = Some(format!("tampered-{generation}"));
-        let spec = &mut profile.data["spec"];
-        spec["policy"]["spec"]["target"]["containers"] = json!(["other"]);
-        spec["addresses"] = json!(["nothing"]);
-        spec["generation"] = json!(generation);
+        profile.edit(|spec| {
+            spec["policy"]["spec"]["target"]["containers"] = json!(["other"]);
+            spec["addresses"] = json!(["nothing"]);
+            spec["generation"] = json!(generation);
+        });
     };
     let repaired = |world: &World, planner: &mut Planner| {
         let actions = planner.plan(world, true);
