@@ -141,6 +141,19 @@ pub fn document() -> Result<bool> {
     Ok(tables.passed())
 }
 
+/// Writes what the cases say into the document of an earlier run.
+///
+/// # Errors
+/// The cases or the document can't be read, or it can't be written.
+pub fn write_differences() -> Result<()> {
+    let project = vm::project()?;
+    let (_, cases) = case::load(&project.join(FOLDER))?;
+    let path = project.join(DOCUMENT);
+    let document = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    std::fs::write(&path, report::with_cases(&document, &cases))
+        .with_context(|| path.display().to_string())
+}
+
 fn write_document(project: &Path, tables: &Tables<'_>) -> Result<()> {
     let document = project.join(DOCUMENT);
     std::fs::write(&document, report::document(tables))

@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// Reads and checks the cases, and boots nothing
     Check,
+    /// Writes the differences that the cases name into docs/conformance.md, and boots nothing
+    Differences,
     /// Writes docs/conformance.md of the last runs of what is built now, one on each kernel at least, and boots nothing
     Document,
     /// The side that runs in the VM
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Guest(options)) => guest::main(&options).map(|()| true),
         Some(Command::Check) => check(),
+        Some(Command::Differences) => host::write_differences().map(|()| true),
         Some(Command::Document) => host::document(),
         None => host::run(&host::Run {
             kernel: cli.run.kernel,

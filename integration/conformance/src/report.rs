@@ -186,10 +186,26 @@ pub fn document(tables: &Tables<'_>) -> String {
         );
     }
     kernels(&mut text, tables);
-    differences(&mut text, tables.cases);
-    unreachable(&mut text, tables.cases);
+    text + &of_cases(tables.cases)
+}
+
+/// What the cases say without having been run: the end of the document.
+pub fn of_cases(cases: &[Case]) -> String {
+    let mut text = String::new();
+    differences(&mut text, cases);
+    unreachable(&mut text, cases);
     text
 }
+
+/// The document of an earlier run, with what the cases say now.
+pub fn with_cases(document: &str, cases: &[Case]) -> String {
+    let tables = document
+        .find(DIFFERENCES)
+        .map_or(document, |at| &document[..at]);
+    format!("{tables}{}", of_cases(cases))
+}
+
+const DIFFERENCES: &str = "\n## Differences\n\n";
 
 fn rows<'c>(text: &mut String, table: &Table, cases: impl Iterator<Item = &'c Case>) {
     text.push_str("| | AppArmor | BPF | seccomp |\n|---|---|---|---|\n");
@@ -263,7 +279,7 @@ fn kernels(text: &mut String, tables: &Tables<'_>) {
 const MOST_NAMED: usize = 5;
 
 fn differences(text: &mut String, cases: &[Case]) {
-    text.push_str("\n## Differences\n\n");
+    text.push_str(DIFFERENCES);
     let before = text.len();
     for case in cases {
         // What several actions have in common is said once.
