@@ -45,13 +45,8 @@ impl Accepted {
 
     /// The same version with the addresses of now; none if they can't be found.
     pub fn again(&self, addresses: &Addresses, settings: &Settings) -> Option<Self> {
-        let object = parse(&self.policy()).ok()?;
-        let targets = self.targets.clone();
-        let accepted = resolved(object, self.generation, targets, addresses, settings).ok()?;
-        Some(Self {
-            policy: Arc::clone(&self.policy),
-            ..accepted
-        })
+        let (policy, targets) = (Arc::clone(&self.policy), self.targets.clone());
+        once_more(policy, self.generation, targets, addresses, settings)
     }
 }
 
@@ -82,13 +77,23 @@ pub fn accept(
 pub fn again(profile: &Kept, addresses: &Addresses, settings: &Settings) -> Option<Accepted> {
     let spec = profile.spec();
     let targets = serde_json::from_value(spec.get("targets")?.clone()).ok()?;
-    let object = parse(spec.get("policy")?).ok()?;
     let generation = spec.get("generation")?.as_i64()?;
+    let policy = spec.get("policy")?.to_string().into();
+    once_more(policy, generation, targets, addresses, settings)
+}
+
+/// A version that was accepted before, with the addresses of now. Its text stays as it was, byte for byte.
+fn once_more(
+    policy: Arc<str>,
+    generation: i64,
+    targets: Targets,
+    addresses: &Addresses,
+    settings: &Settings,
+) -> Option<Accepted> {
+    let document: Value = serde_json::from_str(&policy).ok()?;
+    let object = parse(&document).ok()?;
     let accepted = resolved(object, generation, targets, addresses, settings).ok()?;
-    Some(Accepted {
-        policy: spec.get("policy")?.to_string().into(),
-        ..accepted
-    })
+    Some(Accepted { policy, ..accepted })
 }
 
 fn resolved(

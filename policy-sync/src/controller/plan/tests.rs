@@ -70,6 +70,17 @@ fn carry_out(world: &mut World, mut actions: Vec<Action>) -> Vec<String> {
     done
 }
 
+/// A world of the policy `p` with its profile.
+fn with_profile() -> (World, Planner) {
+    let (mut world, mut planner) = (World::default(), planner());
+    world
+        .policies
+        .insert(key("p"), policy("p", 1, "web", PLAIN));
+    let actions = planner.plan(&world, false);
+    carry_out(&mut world, actions);
+    (world, planner)
+}
+
 #[test]
 fn a_policy_becomes_a_profile_and_both_go() {
     let (mut world, mut planner) = (World::default(), planner());
@@ -111,12 +122,7 @@ fn a_policy_becomes_a_profile_and_both_go() {
 
 #[test]
 fn only_a_profile_without_its_policy_is_marked() {
-    let (mut world, mut planner) = (World::default(), planner());
-    world
-        .policies
-        .insert(key("p"), policy("p", 1, "web", PLAIN));
-    let actions = planner.plan(&world, false);
-    carry_out(&mut world, actions);
+    let (mut world, mut planner) = with_profile();
     // Somebody deletes the profile: it is made anew, and nodes keep what they have.
     let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
     carry_out(&mut world, vec![Action::Delete(name.clone())]);
@@ -209,12 +215,7 @@ fn a_change_does_not_wait_for_all_statuses() {
 
 #[test]
 fn what_others_write_into_a_profile_is_no_version_of_its_policy() {
-    let (mut world, mut first) = (World::default(), planner());
-    world
-        .policies
-        .insert(key("p"), policy("p", 1, "web", PLAIN));
-    let actions = first.plan(&world, false);
-    carry_out(&mut world, actions);
+    let (mut world, mut first) = with_profile();
     let name = ("demo".to_owned(), "varmor-demo-p".to_owned());
     let good = world.profiles[&name].spec();
     let tamper = |world: &mut World, generation: i64| {
