@@ -59,7 +59,8 @@ image: build ## the image that deploy/kubernetes names, as an OCI archive: targe
 crds: ## writes deploy/crds anew, after a change of the policies' types or rules
 	cargo run -p varmor-policy --bin varmor-crdgen deploy/crds
 
-lint: deps ## rustfmt, clippy without warnings, licences and sources of the dependencies
+lint: deps ## rustfmt, clippy without warnings, licences and sources of the dependencies, licence headers
+	integration/licence-headers
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo deny --log-level error check bans licenses sources

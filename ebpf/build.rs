@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiles the LSM programs with clang, in two builds: with task storage (kernel 5.11 and later), and without (5.10).
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmorctl explain`: which policy holds for a container, and what it says of actions.
 
 use crate::args::{Explain, FileOwner, Output};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files of policies.
 
 use anyhow::{Context, bail};

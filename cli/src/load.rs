@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies of files that are right, for commands that need them compiled.
 
 use crate::input;

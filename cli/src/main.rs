@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmorctl`: checks policies, and shows what they compile to and what they say of an action.
 
 mod args;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmorctl validate`.
 
 use crate::args::{Output, Validate};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmorctl explain`: who says what.
 
 mod ctl;

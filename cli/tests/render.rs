@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmorctl render`: what would be loaded.
 
 mod ctl;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An automaton of a plan as the kernel's programs read it: one of four sizes, its tables at fixed offsets.
 
 use varmor_bpf_abi::layout::{AutomatonHead, Class, Plain, Verdict};

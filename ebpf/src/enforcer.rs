@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The BPF enforcer of a node.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What can go wrong between the daemon and the kernel.
 
 use std::io;

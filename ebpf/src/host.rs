@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the node must offer before programs can be loaded: BPF among its LSMs, BTF, memory, and a bpffs for the pins.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Loads the BPF LSM programs, pins them so that they outlive this process, and fills their tables.
 //!
 //! [`Enforcer::load`] brings them into force; profiles come from `varmor_policy`'s plans; containers are bound by the OCI

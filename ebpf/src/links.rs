@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pinned links: what keeps a program attached when no process holds it.
 //!
 //! A link can't be given another program, so a new one is attached beside the old one and renamed over its pin: for a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bringing the programs into force, or finding that they are.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Making subjects of the tasks of a container that already runs.
 
 use std::fs::File;

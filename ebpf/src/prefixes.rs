@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Egress rules as entries of the LPM trie: addresses in table 0, the ports of port set n in table n.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fixed-size part of a profile, as the programs read it.
 
 use varmor_bpf_abi::layout::{

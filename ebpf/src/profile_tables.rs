@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Profiles in the kernel: their automata, prefixes and children first, under keys of their own, then the profile that names
 //! them, then the old ones away. So a program always finds a whole profile and its children, the old ones or the new ones.
 

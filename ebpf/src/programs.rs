@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which programs there are, what each is for, and which of them a kernel can take.
 
 use crate::object::Variant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading the programs' reports.
 
 use std::os::fd::{AsRawFd, RawFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the programs report, decoded from the ring buffer's records.
 
 use std::ffi::OsString;

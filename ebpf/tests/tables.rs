@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Profiles in the maps of the real objects, on this machine's kernel and in a bpffs of the test's own. Needs root. That
 //! the programs load and refuse is tested in the VM (examples/smoke.rs): not every kernel takes LSM programs.
 

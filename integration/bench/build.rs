@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiles the programs that the matcher's measurement runs, against the headers of the LSM programs.
 
 use std::path::PathBuf;

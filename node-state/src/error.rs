@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What can go wrong with a file of the node's state; every variant names the file.
 
 use std::path::PathBuf;

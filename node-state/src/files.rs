@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whole-file writes that a reader never sees half done, and reads that end.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files by which the node daemon, the OCI hook and the runtime wrapper talk to each other.
 //!
 //! The hook must decide in a millisecond and also when the daemon is dead, so nothing here is a conversation: each file is

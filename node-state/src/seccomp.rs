@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Telling whether two seccomp filters are the same filter.
 //!
 //! A filter that goes through the runtime comes back changed in form: Go writes the fields of `specs.LinuxSeccomp`

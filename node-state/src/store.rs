@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the files are, and reading and writing them.
 
 use std::fs::{self, Permissions};

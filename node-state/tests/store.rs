@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files themselves: what is written is what is read, and what can't be believed is an error that names the file.
 
 use std::collections::BTreeMap;

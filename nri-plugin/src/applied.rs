@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies that came through the node API: kept on disk, so that a reboot finds them before the API is back.
 
 use std::collections::BTreeMap;

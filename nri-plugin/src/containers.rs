@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What runs on this node, as the runtime told it.
 
 use std::collections::BTreeMap;

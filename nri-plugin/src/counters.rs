@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers since the daemon started.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-nri run`: puts the parts together and runs them until it is told to stop.
 
 use std::future::Future;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's disks, which rules about disk devices are compiled for.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-nri`: the node daemon. It reads policies, puts each container under the one that selects it before its first
 //! instruction, through containerd's NRI and an OCI hook, and follows changes of the policies while the container runs.
 

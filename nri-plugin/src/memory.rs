@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Giving back the memory that only the start needs.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node API's service: policies in, status and violations out.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-nri status` and `varmor-nri wait`: questions to the daemon over its socket.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The service manager's readiness protocol (`sd_notify(3)`): one datagram to the socket named in `NOTIFY_SOCKET`.
 
 use std::os::linux::net::SocketAddrExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Changing a container's OCI spec in containerd's store, between the container's creation and its start.
 //!
 //! NRI has no AppArmor field in any release, and runtimes below NRI 0.10 drop the seccomp one. containerd reads the spec

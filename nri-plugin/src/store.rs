@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The policies that should be in force: from files and from the node API, each compiled once, and the profiles of those
 //! that hold together.
 

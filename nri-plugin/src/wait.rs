@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-nri wait`: until the policy folder, as it is now, is in force.
 
 use std::collections::BTreeMap;

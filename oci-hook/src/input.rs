@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading what another program sends or left, without trusting that it is short or that it ends.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The second, fail-closed line: an OCI hook that refuses a container which should be protected and is not, and a runtime
 //! wrapper that protects containers which do not come through CRI.
 //!

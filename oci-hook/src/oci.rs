@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the hook reads of the OCI runtime specification 1.2: the container's state (runtime.md "State") and a few fields of
 //! its bundle's config.json. Everything else is left alone, whatever it holds.
 

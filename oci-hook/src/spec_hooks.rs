@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Putting the hook into an OCI configuration.
 
 use std::path::Path;

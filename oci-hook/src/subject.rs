@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which pod and container a bundle belongs to, as far as its annotations say.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A program that panics must refuse, with a sentence, and not die by a signal that somebody might read otherwise.
 
 use std::process::Command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Linux capabilities (include/uapi/linux/capability.h, 41 since kernel 5.9).
 
 /// Names in lower case without `cap_`; the index is the capability's number.

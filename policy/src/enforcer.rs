@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which kernel mechanisms a policy uses.
 
 use crate::error::suggestion;

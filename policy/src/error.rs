@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Errors that name the object, the field and the fix.
 
 use crate::plan::PolicyRef;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the OCI hook needs to decide alone, when the daemon did not see a container: which pods could be selected.
 
 use crate::matching::{

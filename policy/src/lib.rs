@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! vArmor policies: what they say, whom they select, and what each enforcer must load for them.
 //!
 //! This crate is pure: no I/O, no async, no Kubernetes client. Every rule's meaning is here and nowhere else.

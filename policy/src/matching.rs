@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which policies hold for a container, as the node sees it: namespace, pod name, pod labels, container name, and the
 //! name and labels of the workload that the pod belongs to.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flags of mount(2) (include/uapi/linux/mount.h), which the new mount API's operations are expressed in as well.
 
 /// MS_REMOUNT.

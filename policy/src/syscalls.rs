@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names of Linux system calls (x86-64, i386 and arm64, up to kernel 7.0).
 
 /// One name a line, sorted.

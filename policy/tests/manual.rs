@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The manual in docs/ is what the table says.
 
 #[test]

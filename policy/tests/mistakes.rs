@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A valid policy with a mistake anywhere is refused, with an error that names the place.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Generates the messages and the ttrpc service of the node API from `proto/node.proto`, in Rust alone (no protoc).
 
 use std::path::PathBuf;

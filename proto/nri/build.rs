@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Generates the NRI messages and the ttrpc services from `proto/nri.proto`, in Rust alone (no protoc).
 
 use std::path::PathBuf;

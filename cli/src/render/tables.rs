@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The tables of a BPF profile, with names for numbers.
 
 use serde::Serialize;

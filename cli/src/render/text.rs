@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A BPF profile's tables for people.
 
 use super::tables::{Effect, FlagSet, Ports, Size, Tables};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Running the program.
 
 /// What a run came to.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which container runs under which profile: `containers`, `states` and `namespaces`.
 //!
 //! User space replaces whole values of `containers`; the programs change values of `states` in place. So neither

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The sizes in which automata are kept: each class is a map of its own, whose values all have one size.
 
 use crate::layout::{AutomatonHead, Plain, Verdict};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers in a violation's record, as `kernel/abi.h` defines them.
 
 /// Refused.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names of containers and profiles in the maps: hashes, so that every part finds the same name without asking another.
 
 use sha2::{Digest, Sha256};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keys, values and records of the pinned maps, as `kernel/abi.h` defines them; what each field means is said there and,
 //! where a plan is its source, in `varmor_policy::plan`.
 //!

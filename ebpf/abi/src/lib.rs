@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the node daemon, the OCI hook and the LSM programs agree on: the layout of the pinned maps, the names of the
 //! pins, the keys of containers and profiles; and how a container is bound to a profile, with raw bpf(2).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opening the pinned maps, and saying clearly why one can't be used.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the maps and links are pinned.
 //!
 //! bpffs refuses names with a dot (`BPF_OBJ_PIN` answers EPERM), so none has one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What /proc tells about a container's init: its mount namespace and the addresses of its pod.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! bpf(2) on maps and pins: the one place with `unsafe`.
 //!
 //! A [`Map`] knows from the kernel how long its keys and values are and refuses buffers of another length, so that the

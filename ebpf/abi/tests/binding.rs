@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Binding containers in real maps, pinned in a bpffs of the test's own. Needs root, as the hook does.
 
 use std::net::Ipv6Addr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiles kernel/abi.h for the host and compares every size, offset and constant with the Rust side.
 
 use std::fmt::Write as _;

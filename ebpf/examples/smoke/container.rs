@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A stand-in for a container: a shell in a mount namespace of its own.
 
 use std::fs;

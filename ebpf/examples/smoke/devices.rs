@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is judged without a path or by another one than the caller's: block devices, extended attributes, owners, and
 //! where mounts come from.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The whole way in a real kernel, as root in the test VM: load, adopt, bind, refuse, report, mark what runs, replace.
 //!
 //! `smoke [MISSING...]`: the hooks that may be reported as missing on this kernel; others end it with status 1.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One rule of each kind, so that every table that is written here is seen to be read by the programs as it was meant.
 
 use std::net::Ipv6Addr;

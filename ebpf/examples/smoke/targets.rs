@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules for single executables: who gets them, and that nothing takes them away.
 
 use std::fs;

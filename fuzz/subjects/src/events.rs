@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records of the BPF programs.
 
 use varmor_bpf_abi::layout::{Plain, ViolationHeader};

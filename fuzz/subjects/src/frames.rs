@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames of NRI's multiplexer.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Readers of what strangers write, each with the properties that must hold for any input. A function takes some bytes, panics
 //! when a property does not hold, and says whether the reader accepted them: a seed must be of use.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a runtime tells the OCI hook, and the configurations that the wrapper changes.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Patterns and their automata, against matching by the definition of each token.
 //!
 //! The input's first part are patterns, one on each line; after an empty line come the texts that they are held against.

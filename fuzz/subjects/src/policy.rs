@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy files.
 
 use varmor_policy::compile::{MAX_MEMBERS, Settings, compile_composed};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every seed of the fuzzers, among them what they once found, in an ordinary test.
 
 use std::path::Path;

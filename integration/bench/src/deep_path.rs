@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The path on which everything is measured: 57 bytes, 10 components, one file system.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table that `make bench` prints: what was measured, against what was asked for.
 
 use std::fmt;

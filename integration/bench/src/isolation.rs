@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mount namespace in which the node's paths are the bench's own, so that nothing on this machine is touched.
 
 use std::ffi::CString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A policy of every built-in rule and 1,000 custom ones: how long it takes to compile, and what the kernel keeps of it.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What enforcement costs: a table of ratios and counts, each measured within one run.
 
 mod deep_path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules of which none matches, in every number and in three kinds: what a rule costs must not depend on either.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The enforcers, as columns of the matrix.
 
 use serde::{Deserialize, Serialize};

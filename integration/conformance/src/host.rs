@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's side: a VM for each half of the columns, and what they all came to.
 
 use std::io::{BufRead, BufReader};

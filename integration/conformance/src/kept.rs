@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the last runs came to, so that the kernels can be run one after the other, and the document be written of all of
 //! them. Only runs of what is built now count.
 

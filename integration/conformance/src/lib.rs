@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The conformance matrix: for every built-in rule and every feature of custom rules, actions that must be refused, neighbours
 //! that must not be, and what is reported, on each enforcer that claims the rule.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `conformance`: boots the test VM, runs the matrix and prints it. See docs/conformance.md for what it said last.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What came of a case on one enforcer and one kernel; the guest's side writes it, the host's side reads it.
 
 use serde::{Deserialize, Serialize};

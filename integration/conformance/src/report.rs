@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix, for a terminal and as docs/conformance.md. The document has no times and no machine in it: the same verdicts give
 //! the same text.
 

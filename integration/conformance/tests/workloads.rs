@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The workloads that must run unharmed: under RuntimeDefault, and under every hardening rule but those that name what they need.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who refused: an errno alone doesn't say.
 //!
 //! AppArmor's refusals are in the kernel's audit records, those of the BPF programs in the violation log. seccomp writes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the demo runs: here, or in the test VM.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `demo`: one pod without a policy, under a policy, and under a policy that changes while it runs, told to a person and
 //! judged: the exit status is 0 only when every verdict was the expected one, by the expected enforcer.
 //!

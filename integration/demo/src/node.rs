@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's own node: a containerd and a daemon that share nothing with those that may be running on this machine.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether this machine's kernel can hold a container by AppArmor and BPF. It is tried, not guessed: a kernel may list the
 //! BPF LSM and still refuse its programs.
 

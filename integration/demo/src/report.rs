@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the person sees: a line per action as it happens, and a table of all of them at the end.
 
 use crate::evidence::Enforcer;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The story: what the pod may do without a policy, under one, and under one that changed while it ran.
 
 use std::fs;

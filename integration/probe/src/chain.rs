@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several actions made by one process, one after the other, and what they hand to each other: descriptors.
 
 use std::ffi::CString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Error numbers by name.
 
 /// What a system call left in `errno`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Comma-separated words that stand for bits, so that a scenario reads like the call.
 
 /// A table of words and their bits.

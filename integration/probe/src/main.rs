@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `probe`: makes one exact system call and says what the kernel answered.
 //!
 //! A scenario's verdict must be a fact about the kernel, so there is no shell tool in between that tries something else when a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `probe serve`: a container's main process that does what it is asked to, one request after the other.
 //!
 //! A runtime's exec starts several programs for each question, which in an emulated machine takes a second. Here a question

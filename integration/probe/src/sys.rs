@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! System calls by number, with arguments whose memory is known to live.
 
 use std::ffi::CStr;

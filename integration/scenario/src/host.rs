@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's side: collects what the VM needs and boots it once for all scenarios.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `scenario`: boots the test VM, applies policies, starts pods, does what the scenario files say and compares the verdicts.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The test VM (integration/vm/run), and what is put into it: a folder that it shares, with the calling program, and the
 //! payload of what was built.
 

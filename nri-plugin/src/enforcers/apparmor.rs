@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AppArmor profiles: compiled and loaded by `apparmor_parser`, examined and removed through securityfs.
 //!
 //! Only profiles whose name has our prefix are ever touched.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! BPF: the pinned programs and maps of this kernel.
 
 use std::collections::BTreeSet;

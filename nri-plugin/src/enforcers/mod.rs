@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's enforcers, behind small traits so that the reconcile logic can be tested without a kernel.
 
 pub mod apparmor;

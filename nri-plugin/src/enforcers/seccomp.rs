@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Seccomp: a container's own filter joined with its policy's.
 
 use serde_json::Value;

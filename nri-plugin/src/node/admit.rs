@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Containers that are being made: what they must carry, or why they are refused.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What exists when the daemon comes to a runtime: after its own start, and after each restart of the runtime.
 
 use std::collections::{HashMap, HashSet};

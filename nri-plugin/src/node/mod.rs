@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's state and the one loop that brings what is in force to what should be.
 //!
 //! Everything that changes (files, the node API, the runtime's events) only notes what it saw and wakes the loop in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Putting containers under the profiles that hold for them now.
 
 use std::collections::BTreeSet;

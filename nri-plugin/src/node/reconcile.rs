@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The loop: from what is wanted to what is in force.
 //!
 //! Each pass does, in this order: leave the index for the hook; load the profiles that are new or changed; put every

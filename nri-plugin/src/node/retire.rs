@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Taking profiles away when no policy asks for them any more, without leaving a container that is under one of them
 //! unconfined (AppArmor) or refused everything (BPF).
 

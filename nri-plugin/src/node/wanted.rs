@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which profiles must be loaded: the own ones of all policies, and those of policies that hold together for a container
 //! of this node. There are as many of these as containers need, and not one for every set of policies that there could be.
 

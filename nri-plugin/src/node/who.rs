@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who a container key and a profile key are, for reports.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Between NRI's messages and the daemon's types.
 
 use containerd_nri::adjust::{seccomp_filter, seccomp_rule};

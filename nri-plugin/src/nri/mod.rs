@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The NRI plugin: turns the runtime's events into calls of the node, and the node's answers into adjustments.
 
 mod convert;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The folder of policy files. A file is taken whole or not at all: while the newest version of a file is wrong, the last
 //! good one stays in force, also across a restart, which is why good versions are copied to the state directory.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tells when the folder of policies may have changed.
 
 use std::collections::BTreeSet;

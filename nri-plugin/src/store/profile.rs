@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a profile is made of: one policy, or several that hold together for some container.
 
 use std::sync::{Arc, Mutex};

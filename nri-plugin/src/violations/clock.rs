@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The clock by which the kernel stamps events.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What happened, in the words of vArmor's log.
 
 use std::ffi::OsStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `violations.log`: JSON lines, rotated by size.
 
 use std::fs::{self, File, OpenOptions};

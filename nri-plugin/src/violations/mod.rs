@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Violations: from the kernel's ring buffer to the sinks.
 
 pub mod clock;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the kernel's ring buffer to the sinks, in a thread of its own: a container that violates its policy a million
 //! times keeps this thread busy, not the answers to the runtime.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One violation, in the JSON that users of vArmor's violations.log know.
 
 use serde::Serialize;

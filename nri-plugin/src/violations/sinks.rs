@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where violations go. A sink may be as slow as it likes: each has a thread and a bounded queue, and what does not fit is
 //! counted and reported, so that neither containerd nor the kernel's buffer waits for a disk.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Those who follow violations through the node API.
 
 use std::sync::Mutex;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-oci-hook`: the OCI hook. See [`varmor_oci_hook::hook`].
 
 use std::process::ExitCode;

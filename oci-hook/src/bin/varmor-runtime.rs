@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-runtime`: the runtime wrapper. See [`varmor_oci_hook::runtime`].
 
 fn main() {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a container may start, and with which binding: files in, a decision out.
 
 use varmor_node_state::{

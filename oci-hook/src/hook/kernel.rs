@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the hook does in the BPF maps.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The hook's own log. A runtime shows a hook's stderr only when the hook fails, so what it lets pass with a warning would
 //! be lost there.
 

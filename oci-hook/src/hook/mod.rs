@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The hook: its two moments in a container's life, and the specification that carries it.
 
 pub mod decide;

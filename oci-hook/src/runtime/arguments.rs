@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line of runc 1.0 to 1.4 and crun 1, as far as the wrapper must understand it: which subcommand, which bundle,
 //! which container.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finding the real runtime.
 
 use std::ffi::OsStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Changing a bundle's config.json, or the file of a process that joins a container.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The wrapper: stands in for runc in containerd's options (`BinaryName`) and executes the real one.
 //!
 //! A container without CRI asks for protection with the opt-in label as an OCI annotation: with ctr that is

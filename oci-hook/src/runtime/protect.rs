@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Putting a container under its policy before the real runtime reads its config.json.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every decision, as a table: which files there are and what they say, what config.json carries, what becomes of it.
 
 use std::collections::BTreeMap;

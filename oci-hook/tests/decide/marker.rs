@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! With a marker.
 
 use std::fs;

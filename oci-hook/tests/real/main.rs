@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The real programs, on real BPF maps. Needs root, as they do.
 
 mod hook;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node for the tests: directories, real BPF maps in a bpffs of its own, bundles, and processes in mount namespaces of
 //! their own. Needs root, as the hook does.
 

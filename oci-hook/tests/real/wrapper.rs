@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-runtime`, in front of a runtime that writes down how it was called.
 
 use std::ffi::OsString;

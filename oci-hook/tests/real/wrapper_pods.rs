@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `varmor-runtime` and the containers of pods.
 
 use serde_json::Value;

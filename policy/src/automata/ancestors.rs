@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which directories lead to protected paths, and which protected paths they lead to.
 //!
 //! Renaming a directory gives everything below it a new path. The rename sheds protection unless what is protected

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Subset construction with a bound on states and on work.
 
 use super::AutomatonError;

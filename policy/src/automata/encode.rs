@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's layout: rows of a power of two, verdicts in a table of distinct ones.
 
 use super::determinize::Dfa;

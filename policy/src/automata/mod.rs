@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Patterns to the automata that the kernel walks.
 //!
 //! A policy's patterns go into two automata: *forward*, for patterns that begin with a literal, and *backward*, read

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Matching by the definition of each token, to compare the automata with.
 
 use crate::pattern::{Pattern, Token};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All patterns as one nondeterministic automaton whose states are shared by equal remainders.
 
 use crate::pattern::{ByteSet, Token};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Exact texts to numbers, in the same form as path rules.
 
 use super::nfa::{Nfa, Payload};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The automata against matching by definition, and against `regex-automata`, on random patterns and paths.
 
 use super::{PathAutomata, PathRule, compile_paths, naive};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writes the CustomResourceDefinitions of the policies into a directory (deploy/crds).
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies that hold together for one container: one profile that refuses what any of them refuses and reports what any
 //! of them reports.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What happens on a violation.
 
 use crate::error::{Findings, suggestion};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mode EnhanceProtect: the rules that a policy asks for, resolved once for all enforcers.
 
 use super::effect::Effect;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A policy object, or several that hold together, to what each enforcer loads for them.
 
 pub mod apparmor;

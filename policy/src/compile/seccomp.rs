@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The seccomp part of a plan: an OCI `linux.seccomp` object that allows by default.
 //!
 //! It says nothing of architectures: [`crate::seccomp_merge`] knows what the container's own filter covers.

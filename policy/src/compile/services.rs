@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses of Kubernetes services, which the caller has asked the API server for.
 
 use std::collections::BTreeMap;

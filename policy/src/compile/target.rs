@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Executables that have rules of their own.
 
 use crate::error::Findings;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy files: YAML with one or more documents, each a policy object.
 
 mod position;

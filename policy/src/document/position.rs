@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where in a file a field is, for errors that are found after the text became types.
 //!
 //! serde_yaml tells no positions of values, so the text is parsed once more, for events with marks, when an error is to

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A look at a document before it is turned into types: what it is called, whether a key is written twice, and whether
 //! aliases make it larger than its text.
 

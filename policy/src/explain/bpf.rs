@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the BPF programs say of an action: the tables of a plan, looked up as the programs do (ebpf/kernel).
 
 use super::action::{Action, Protocol, is_resolved};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The path and mount rules behind a policy's automata, which themselves no longer say what they were made of.
 
 use super::parts::{self, Part};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a policy says of an action, and which of its rules says so.
 //!
 //! The answer comes from the compiled plan that a node loads: BPF's tables are looked up as its programs do, seccomp's

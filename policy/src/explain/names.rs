@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the numbers of a plan are called, for people.
 
 use crate::compile::bpf::mounts::{FLAGS, Flag};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A policy taken apart: one policy for each of its rules, to ask each of them what it says.
 //!
 //! Rules of one policy, and those of several that hold together, only add to each other (what one refuses no other allows again), so the rules that say something

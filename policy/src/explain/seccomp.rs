@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a seccomp filter says of an action: the filter that the container would have, call by call.
 
 use super::action::{Action, Change, Protocol};

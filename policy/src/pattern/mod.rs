@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Path patterns, as users write them in `bpfRawRules`.
 //!
 //! | pattern | matches |

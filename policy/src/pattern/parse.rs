@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pattern language: text to token sequences, one for each way through the braces.
 
 use super::token::{ByteSet, Token};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The elements of a pattern without braces.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A deterministic automaton over bytes, in the form in which the kernel walks it.
 
 /// What a path's rules say: bit masks of `PERM_*`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The BPF part of a plan: what the LSM programs look up.
 
 use super::automaton::{Automaton, PathVerdict};

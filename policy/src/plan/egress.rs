@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Egress rules as tables of prefixes, so that a lookup costs the same with ten destinations and with ten thousand.
 
 use std::net::Ipv6Addr;

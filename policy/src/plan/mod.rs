@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a policy compiles to: one plan per policy, shared by all the containers that the policy selects. Policies that
 //! hold together compile to one plan of them all.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `hardeningRules` that take capabilities away.
 
 use super::{AppArmorPart, BpfPart, Group, RULE, Rule};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `attackProtectionRules` against leaks of information.
 
 use super::{AppArmorPart, BpfPart, Group, RULE, Rule};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The manual of the built-in rules, written from the table.
 
 use super::{AppArmorPart, ArgMask, BpfPart, DISK_NAMES, Rule, SECTIONS, SyscallPart};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The built-in rules: one entry a rule, with everything that each enforcer does for it.
 //!
 //! To change what a rule means, change its entry; to add one, add an entry to the file of its group.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `attackProtectionRules` about the network and sockets.
 
 use super::{AppArmorPart, BpfPart, Group, RULE, Rule};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `attackProtectionRules` against sensitive operations.
 
 use super::parts::EPERM;

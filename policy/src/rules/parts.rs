@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the enforcers can refuse for a rule.
 
 /// One thing that AppArmor refuses.

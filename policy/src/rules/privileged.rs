@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `hardeningRules` that secure privileged containers.
 
 use super::{AppArmorPart, BpfPart, Group, RULE, Rule};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the validator asks for, as far as a schema can say it. Nothing here refuses what the validator accepts.
 
 use crate::compile::bpf::{egress, files, mounts, ptrace, sockets};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every CustomResourceDefinition has around its schema.
 
 use crate::types::API_VERSION;

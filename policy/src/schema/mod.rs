@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CustomResourceDefinitions, generated from the types and from what the validator asks for.
 //!
 //! They let the API server refuse what the validator would refuse anyway, as early as `kubectl apply`; they refuse

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `status` of a policy object, as the cluster's controller writes it.
 
 use schemars::JsonSchema;

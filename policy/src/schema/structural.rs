@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From what `schemars` derives to a structural schema, which is what Kubernetes takes (apiextensions.k8s.io/v1): without
 //! references, alternatives, nulls and defaults, every field with one type.
 

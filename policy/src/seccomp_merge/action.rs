@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a filter does with a call, ordered by strictness.
 
 /// EPERM: what SCMP_ACT_ERRNO returns when nothing is said.

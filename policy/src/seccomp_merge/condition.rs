@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Conditions on one argument: 64-bit values, of which libseccomp takes one condition a rule.
 
 use crate::types::SyscallArg;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The filter of a container that has none and asks for the runtime's default.
 //!
 //! containerd writes its default filter into the spec itself; it cannot be asked for it afterwards. This one allows the

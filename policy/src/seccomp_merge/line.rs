@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls of which only one argument is compared, and only by order or equality: verdicts along the line of its values.
 
 use super::action::Action;

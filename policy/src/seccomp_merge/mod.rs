@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A container's own seccomp filter merged with a policy's rules, as OCI `linux.seccomp` objects.
 //!
 //! Every call gets the stricter of the two verdicts. libseccomp cannot be left to find it: an unconditional rule for a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls that 32-bit x86 also makes through another: `socketcall` and `ipc`, whose first argument says which.
 //!
 //! The arguments proper are in memory there, where no filter can look. libseccomp rewrites rules for such a call to

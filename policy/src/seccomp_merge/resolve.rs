@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules for one call: the stricter verdict of two filters.
 //!
 //! libseccomp makes a tree of the rules for a call, level by level: argument 0's high half, its low half, argument 1's

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls of which several arguments, or bits of one, are compared: a decision tree over the halves of the arguments.
 //!
 //! Every comparison is made into comparisons of bits. On each level of the tree all rules look at the same bits of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a filter does with a call of which not all arguments are known.
 
 use super::action::Kind;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules that may hold for single executables only.
 
 use schemars::JsonSchema;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network proxy settings and rules.
 
 use schemars::JsonSchema;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The objects of `crd.varmor.org/v1beta1` as users write them.
 //!
 //! Every struct refuses unknown fields: a misspelt field must not become a rule that is not there.

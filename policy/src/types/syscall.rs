@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Seccomp rules as in the OCI runtime specification (config-linux.md, `linux.seccomp.syscalls`).
 
 use schemars::JsonSchema;

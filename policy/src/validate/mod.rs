@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of whole objects, before anything is compiled from them, and of changes of objects.
 
 mod names;

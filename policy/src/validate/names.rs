@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What Kubernetes lets things be called.
 
 /// RFC 1123 label: what a namespace and a container may be called.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whole files: every kind of error, with its line and field.
 
 use crate::compile::{Settings, compile};

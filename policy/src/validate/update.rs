@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which changes of a policy object are accepted.
 //!
 //! Running workloads were started for the old object: some of what it put in place stays until they are started anew,

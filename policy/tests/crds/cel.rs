@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules of a schema (`x-kubernetes-validations`), evaluated as the API server does.
 
 use cel::extractors::This;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CustomResourceDefinitions under deploy/crds: current, structural, and of one mind with the validator.
 
 mod cel;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies that are right, and ways to put them wrong.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The messages, generated from `proto/node.proto`.
 
 #[allow(missing_docs, clippy::all, unreachable_pub)]

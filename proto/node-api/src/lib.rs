@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node API of varmor-nri: policies in, status and violations out, over ttrpc on a Unix socket of root's.
 //!
 //! The daemon implements [`Service`] and serves it with [`NodeSocket`]; everybody else uses [`Client`].

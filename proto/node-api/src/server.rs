@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The daemon's side: from calls to [`Service`].
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The daemon's socket: made so that only root can use it, and never half-made.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Both sides over a real socket.
 
 use std::fs;

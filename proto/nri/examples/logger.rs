@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logs what a runtime does, and marks every container that it makes with an annotation.
 //!
 //! `logger [SOCKET]`, as root; or installed as /opt/nri/plugins/10-logger, where the runtime starts it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Builders for what a plugin answers: adjustments of a new container, and updates of others.
 //!
 //! The messages in [`crate::api`] can be filled by hand as well; these builders know the protocol's conventions, such

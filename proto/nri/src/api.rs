@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The messages of NRI and the ttrpc services, generated from `proto/nri.proto`.
 
 #[allow(missing_docs, clippy::all, unreachable_pub)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Delays between attempts to connect.
 
 use std::hash::{BuildHasher, Hasher};

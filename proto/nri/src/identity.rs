@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who the plugin is, and the environment of one that the runtime starts itself.
 
 use std::ffi::OsString;

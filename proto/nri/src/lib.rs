@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Node Resource Interface (NRI) of containerd and CRI-O for plugins written in Rust: NRI 0.3 (containerd 1.7) to
 //! 0.12 (containerd 2.3).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The multiplexer below NRI: several byte streams over one Unix socket.
 //!
 //! A frame is a connection id and a payload length, both big-endian u32, and the payload. Connections need no set-up

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls from the plugin to the runtime.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ttrpc service of a session. The nine RPCs at its end are those of NRI 0.12; up to 0.11 the same events arrive
 //! through `state_change`.
 

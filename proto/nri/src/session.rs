@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One connection's state, and how its RPCs become calls of a [`Plugin`].
 
 use std::future::Future;

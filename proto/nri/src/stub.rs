@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs a plugin: connects, registers, serves, and tells how it ended.
 
 use std::future::Future;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A spawned task that does not outlive its owner.
 
 use std::future::Future;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which runtime is at the other end, and what it can do.
 //!
 //! NRI 0.12 tells its version in `Configure`. Before that only the runtime's own version is known, in the spelling of

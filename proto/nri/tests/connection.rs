@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How connections begin and end: refusals, cuts, hostile bytes, restarts.
 
 mod recorder;

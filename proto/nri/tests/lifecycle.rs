@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The stub against runtimes of every generation: the same calls, whatever way the events come.
 
 mod recorder;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Properties of the multiplexer.
 
 use containerd_nri::mux::{HEADER, MAX_READ_PAYLOAD, MAX_WRITTEN_PAYLOAD, Mux, MuxEnd, MuxError};

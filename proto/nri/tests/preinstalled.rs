@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A plugin that the runtime starts itself: the logger example, over an inherited socket.
 
 mod runtime;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the check of a path costs by itself, in nanoseconds on this machine.
 
 mod programs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The compiled programs, loaded, and their maps.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules in the maps: as the automata that the policy library makes of them, and as a list.
 
 use anyhow::{Context, Result, ensure};

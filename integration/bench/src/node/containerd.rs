@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A containerd of the bench's own, with its state in a directory of its own.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node daemon, with its state in a directory of the bench's.
 
 use std::fs::{self, File};

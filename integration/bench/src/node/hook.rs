@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long the hook itself runs, against real BPF maps.
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node on this machine: a real containerd, the daemon and the hook, with all they keep in directories of the bench's.
 
 pub mod containerd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods and containers through CRI, and how long their starts take.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What plugin and hook add to CRI create and start of a container.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Inside the VM: loads the programs, makes subjects of processes, and has them measure themselves.
 
 use std::io::{BufRead as _, BufReader, Write as _};

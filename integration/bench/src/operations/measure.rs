@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts what four operations cost the process that runs this, in instructions of the guest.
 //!
 //! Under `-icount shift=0` QEMU's time stamp counter advances by one with each guest instruction, so that two readings

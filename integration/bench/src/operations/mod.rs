@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What whole operations cost under a real kernel, in instructions of the guest.
 
 pub mod guest;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A static program that only exits, so that an exec of it is hardly more than the exec.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One action of a case.
 
 use std::collections::BTreeMap;

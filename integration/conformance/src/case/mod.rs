@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The case files: what is in them, and what a correct one looks like.
 
 mod action;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The case file as it is written.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The workloads: pods whose container does what it is asked to.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies, brought to the daemon and in force when the call returns.
 
 use anyhow::{Context, Result, bail};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks a container's main process, `probe serve`, to try something.
 
 use std::fs::File;

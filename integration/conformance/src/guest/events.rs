@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the enforcers report: AppArmor and seccomp to the kernel's audit log, the BPF programs to the violation log.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Seccomp: a filter stays with a container for life, so every policy has a container of its own, all of them in one pod.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AppArmor and BPF: the workloads run all the time, and their policy changes from case to case.
 
 use std::time::Instant;

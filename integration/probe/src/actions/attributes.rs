@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a file has beside its content: mode, owner, times, extended attributes.
 
 use crate::chain::{Action, Failure, State, number, string};

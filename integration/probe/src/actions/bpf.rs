@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pinned BPF maps, as the node's root can change them.
 
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Trials of single capabilities, and calls that a seccomp rule may name.
 //!
 //! Where a call can't be made harmless it is given arguments that the kernel refuses only after it has checked the capability;

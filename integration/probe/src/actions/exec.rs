@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Executing: programs, descriptors, memory. A program that was executed gives the exit status, and nothing is printed.
 
 use std::ffi::CString;

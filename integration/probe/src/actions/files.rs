@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files: opening, making, removing, renaming, changing.
 
 use crate::chain::{Action, Failure, Preparation, State, number, string};

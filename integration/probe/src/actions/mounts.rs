@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mounts: the old call in all its forms, the new ones one by one, and what undoes them.
 
 use crate::chain::{Action, Failure, State, string};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One trial for each of the rarer capabilities, and `keep-caps`, which takes all the others away first, so that a trial shows
 //! one capability and no other that would do as well.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Processes: children and threads, namespaces, and reaching into other processes.
 
 use crate::chain::{Action, Failure, Preparation, State, number};

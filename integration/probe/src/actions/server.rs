@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A web server of the kind that nginx is: a master that binds and forks, workers that give their privileges up and send files
 //! with sendfile(2).
 

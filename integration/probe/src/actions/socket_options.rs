@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Options of sockets, those that load a program among them.
 
 use crate::chain::{Action, Failure, State, number};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sockets: making them, reaching out with them, and listening so that there is somebody to reach.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The same calls through io_uring, which other kernel paths and other credentials make.
 
 use std::sync::atomic::{AtomicU32, Ordering};

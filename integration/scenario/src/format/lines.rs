@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where in the text an item of a list stands, for errors that the YAML reader does not see.
 
 /// The 1-based line on which item `index` of the top-level list `section` begins. Only the block style

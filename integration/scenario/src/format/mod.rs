@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The scenario file: what is in it, and what a correct one looks like.
 //!
 //! Everything is checked before a machine is booted: unknown fields, steps that name pods which do not exist, verdicts that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Steps: what is done, and what is expected of it.
 
 use std::collections::BTreeMap;

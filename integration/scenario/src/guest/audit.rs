@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's audit records, as the kernel sends them to everybody who may read them. The kernel's log would do for a few,
 //! but it drops some of a burst, and where auditd runs they don't reach it.
 

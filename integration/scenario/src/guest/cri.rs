@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A small CRI client: what a kubelet asks of the runtime to run a pod.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The guest's side: runs in the VM, as root.
 
 pub mod audit;

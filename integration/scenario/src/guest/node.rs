@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's programs: containerd through the VM's own script, and the daemon.
 
 use std::fs::File;

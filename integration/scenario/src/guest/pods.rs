@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pods of a scenario: started, found again by name, and removed without a trace.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The policy folder: objects written into it and taken out, the way a person would.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The violation log: what a step added to it.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the reader sees: a line per step as it happens, and a table at the end.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Doing what a step says.
 
 use std::process::Stdio;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Containers that are being made.
 
 use std::sync::Arc;

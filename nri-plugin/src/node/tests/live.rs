@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies that change, and daemons that come and go, while containers run.
 
 use std::sync::atomic::Ordering;

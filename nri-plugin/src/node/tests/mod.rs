@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's logic against adapters that only remember.
 
 mod admission;

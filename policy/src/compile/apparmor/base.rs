@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a profile starts from.
 
 use super::Text;

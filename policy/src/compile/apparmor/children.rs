@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Child profiles: rules that hold for single executables and for everything that these run.
 
 use super::transitions::Reported;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AppArmor's patterns (apparmor.d(5), "Globbing"), as its parser reads them.
 
 /// Most ways through the braces of one pattern.

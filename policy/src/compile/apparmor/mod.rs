@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The AppArmor part of a plan: the text of one profile and its children.
 //!
 //! Nothing that a user wrote goes into the text as it is: names are checked, executables are plain paths, and raw rules

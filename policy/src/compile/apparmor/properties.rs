@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whatever a policy says: the text compiles, and defines only the profile and its children.
 
 use super::tests::{accepted, union};

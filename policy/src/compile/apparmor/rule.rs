@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One rule of a profile's text, taken apart.
 
 use super::raw::{self, Word};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The generated text, read by AppArmor's own parser.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the container's rules say of executables that have rules of their own.
 //!
 //! Such an executable goes on in a child (`cx`). A rule that lets it go on in the profile (`ix`) and names it as exactly

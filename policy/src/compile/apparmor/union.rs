@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules of several policies side by side in one profile.
 //!
 //! In AppArmor a refusal beats what allows, wherever the two stand. Three things it does not settle, each of which would

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What mode RuntimeDefault refuses: the same as containerd's AppArmor profile, as far as paths and hooks can say it.
 //!
 //! Where containerd's text approximates "all but this name" by character classes, the patterns here are exact. The

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tables say of the built-in rules: something that is refused, and a neighbour that is not.
 
 use super::tests::{mount, path};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules for single executables and for everything that these run: for each distinct set of them a whole profile, with
 //! what holds for the container in it.
 

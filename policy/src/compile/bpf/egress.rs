@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bpfRawRules.network.egress`: destinations to a table of prefixes, each with the rules of all that cover it.
 
 mod table;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The BPF part of a plan.
 
 pub(crate) mod base;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bpfRawRules.network.sockets`.
 
 use crate::compile::effect::Effect;

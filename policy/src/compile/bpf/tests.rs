@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tables of a compiled policy say.
 
 use crate::compile::{Settings, compile};

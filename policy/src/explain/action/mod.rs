@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a process might do, as people write it: `open:/etc/shadow:w`, `connect:10.0.0.1:443`.
 
 mod parse;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text of an action.
 
 use super::{Action, ActionError, CHANGES, Protocol};

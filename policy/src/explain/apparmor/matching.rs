@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What AppArmor is asked for an action, and which rules are about it.
 
 use crate::capability;

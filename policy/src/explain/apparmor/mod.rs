@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What AppArmor says of an action: the rules of the generated text, matched as AppArmor would.
 //!
 //! A rule that depends on what the action does not tell, such as where a mount goes, makes the verdict conditional. Of the

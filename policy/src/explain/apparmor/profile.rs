@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text of a profile, taken apart again: profiles and their rules.
 
 use crate::compile::apparmor::raw::Word;

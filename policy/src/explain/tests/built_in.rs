@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every built-in rule by itself.
 
 use super::{policy, question};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AppArmor's rules about what an action tells only when asked to: where a mount goes, and whose a file is; and what a profile
 //! includes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The built-in rules, all at once.
 
 use super::cbpf::{ARCHITECTURES, Filter};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A filter as the kernel runs it: built by libseccomp the way runc does, executed by an interpreter of classic BPF.
 
 use libseccomp::{

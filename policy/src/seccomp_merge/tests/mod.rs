@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Verdicts of merged filters: libseccomp builds them as a runtime does, and the program is run call by call.
 
 mod built_in;

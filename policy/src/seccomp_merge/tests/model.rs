@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What two filters say of a call by definition, to compare a merged filter with.
 
 use serde_json::Value;

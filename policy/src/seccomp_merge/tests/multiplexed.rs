@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ways of 32-bit x86: socketcall(2) and ipc(2), with arguments that no filter sees.
 
 use super::cbpf::{ARCHITECTURES, Filter};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Random filters merged with random rules: never weaker than either, and exact where conditions combine.
 
 use super::super::merge;

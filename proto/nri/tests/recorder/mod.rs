@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A plugin for tests that writes down what it was called with and answers as told.
 
 #![allow(dead_code)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A runtime for tests, written from the NRI definitions and from what containerd's Go code does with frames. It shares
 //! the messages with the crate under test and nothing else: the framing is its own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which words make a rule (apparmor.d(5)), as far as a policy may hold it.
 
 use super::lexer::Word;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text to words. Stricter than AppArmor's own scanner: where that one changes its mind by context, this one refuses.
 
 use super::RawRuleError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Raw AppArmor rules of a tenant, who must not write anything but rules.
 //!
 //! The text is taken apart into words, each rule is checked against the grammar of its kind (apparmor.d(5)), and is

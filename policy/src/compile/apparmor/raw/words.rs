@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names that AppArmor's parser knows (as of 3.0; checked against it). A profile with another one does not load.
 
 use super::lexer::Word;

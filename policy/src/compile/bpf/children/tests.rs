@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 use crate::compile::bpf::tests::{path, policy};
 use crate::plan::automaton::{PERM_APPEND, PERM_READ, PERM_WRITE, PathVerdict};
 use crate::plan::bpf::BpfProfile;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The tables that the kernel looks destinations up in.
 
 use super::{Block, DestinationRule, MAPPED, Place};
