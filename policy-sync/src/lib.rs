@@ -3,6 +3,7 @@
 //! as a node does.
 
 mod address_slice;
+mod api_server;
 pub mod controller;
 mod events;
 pub mod kinds;

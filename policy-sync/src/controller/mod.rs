@@ -18,7 +18,6 @@ mod watches;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::Context;
 use kube::Client;
 use kube::api::ApiResource;
 use tokio::sync::Notify;
@@ -83,9 +82,7 @@ impl Shared {
 
 /// Runs until it is told to stop.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("how to reach the API server")?;
+    let client = crate::api_server::client().await?;
     let name = options
         .name
         .clone()

@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use anyhow::Context;
 use kube::Client;
 use tokio::sync::Notify;
 use varmor_node_api::DEFAULT_SOCKET;
@@ -91,9 +90,7 @@ impl Shared {
 
 /// Runs until it is told to stop.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("how to reach the API server")?;
+    let client = crate::api_server::client().await?;
     let shared = Arc::new(Shared {
         node: options.node_name.clone(),
         socket: options.node_socket.clone(),

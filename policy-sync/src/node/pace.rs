@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const FEW: usize = 50;
 /// Reports that the nodes of a large cluster write in a second, all together.
 const TOGETHER: usize = 400;
+/// Nodes of the largest cluster. Their number is read from an object that others may write: a wrong one must not silence a
+/// node, which waits 50 s for its turn at most.
+const MOST: usize = 20_000;
 /// After a report that could not be written, and at most after many of them.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_AT_MOST: Duration = Duration::from_secs(32);
@@ -60,7 +63,7 @@ impl Place {
         let round = if nodes < FEW {
             Duration::ZERO
         } else {
-            Duration::from_millis((nodes * 1000 / TOGETHER) as u64)
+            Duration::from_millis((nodes.min(MOST) * 1000 / TOGETHER) as u64)
         };
         let turn = round * share(node) / 0x1_0000;
         Self { round, turn }
@@ -145,6 +148,15 @@ mod tests {
         assert_eq!(Place::of("a", 49), FEW_NODES);
         assert_eq!(Place::of("a", 0), FEW_NODES);
         assert!(Place::of("a", 50).round <= Duration::from_millis(125));
+    }
+
+    #[test]
+    fn a_wrong_number_of_nodes_does_not_silence_one() {
+        let place = Place::of("a", usize::MAX);
+        assert_eq!(place, Place::of("a", MOST));
+        assert_eq!(place.round, Duration::from_secs(50));
+        assert!(place.turn < place.round);
+        assert!(place.retry(u32::MAX) < Duration::from_secs(90));
     }
 
     #[test]
