@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 /// What a containerd has beside containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
-    /// Nothing.
-    None,
-    /// Plugins can connect to [`Containerd::nri_socket`].
+    /// Nothing: NRI is switched off.
+    WithoutNri,
+    /// Plugins can connect to [`Containerd::nri_socket`], as with the configuration that containerd 2 has by itself.
     Nri,
-    /// Every container has a createRuntime hook that does nothing.
+    /// And every container has a createRuntime hook that does nothing.
     EmptyHook,
 }
 
@@ -150,7 +150,7 @@ fn configuration(binaries: &Path, directory: &Path, extra: Extra) -> String {
     let (binaries, directory) = (binaries.display(), directory.display());
     let base_spec = match extra {
         Extra::EmptyHook => format!("base_runtime_spec = '{directory}/{BASE_SPEC}'"),
-        Extra::None | Extra::Nri => String::new(),
+        Extra::WithoutNri | Extra::Nri => String::new(),
     };
     format!(
         "version = 3
@@ -190,6 +190,6 @@ disabled_plugins = [
   BinaryName = '{binaries}/runc'
   Root = '{directory}/runc'
 ",
-        disable = extra != Extra::Nri,
+        disable = extra == Extra::WithoutNri,
     )
 }

@@ -72,7 +72,7 @@ async fn fill(
 ) -> Result<u64> {
     let mut pods = Vec::new();
     for number in 0..PODS {
-        pods.push(Pod::start(&containerd.socket(), &format!("pod{number}")).await?);
+        pods.push(Pod::start(&containerd.socket(), &format!("pod{number}"), "bench").await?);
     }
     for number in 0..containers {
         pods[number % PODS].add_container().await?;

@@ -20,7 +20,7 @@ const MOST_SHARES: i64 = 262_144;
 /// Below the root of each control group hierarchy.
 const CGROUP: &str = "/varmor-bench";
 
-/// The policy of the measurements: a seccomp filter, and BPF rules when `enforcer` names BPF.
+/// The policy of the measurements, for pods of `app: bench`: a seccomp filter, and BPF rules when `enforcer` names BPF.
 pub fn policy(enforcer: &str) -> String {
     let bpf = if enforcer.contains("BPF") {
         "
@@ -47,6 +47,16 @@ spec:
     )
 }
 
+/// A policy for other pods, of which the specification carries nothing: what the hook binds is all that there is to do, as
+/// with the enforcer BPF alone.
+pub const NOTHING_IN_THE_SPEC: &str = "apiVersion: crd.varmor.org/v1beta1
+kind: VarmorPolicy
+metadata: {name: as-it-is, namespace: bench}
+spec:
+  target: {kind: Pod, selector: {matchLabels: {app: as-it-is}}}
+  policy: {enforcer: Seccomp, mode: AlwaysAllow}
+";
+
 /// How long the two calls of a start took.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {
@@ -72,14 +82,14 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod that the policy selects.
+    /// Starts a pod whose label `app` is this.
     ///
     /// # Errors
     ///
     /// Fails when the runtime does not answer or refuses the sandbox.
-    pub async fn start(socket: &Path, name: &str) -> Result<Self> {
+    pub async fn start(socket: &Path, name: &str, app: &str) -> Result<Self> {
         let client = Client::new(socket)?;
-        let labels = [("app", "bench"), ("sandbox.varmor.org/enable", "true")];
+        let labels = [("app", app), ("sandbox.varmor.org/enable", "true")];
         let namespaces = NamespaceOption {
             network: NamespaceMode::Node as i32,
             ..NamespaceOption::default()

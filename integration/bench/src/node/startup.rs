@@ -15,8 +15,27 @@ use crate::figures::{Figure, Section, Unit, median};
 /// Starts that don't count: they fill containerd's caches.
 const WARM_UP: usize = 3;
 
-/// Starts containers in a containerd without anything, in one whose containers have an empty hook, and in one with the
-/// plugin, by turns, `count` times each. All keep their state below `place`.
+/// What a policy needs, and so what is done for a container.
+struct Need {
+    name: &'static str,
+    /// Label `app` of the pods that its policy selects.
+    app: &'static str,
+}
+
+const NEEDS: [Need; 2] = [
+    Need {
+        name: "BPF alone",
+        app: "as-it-is",
+    },
+    Need {
+        name: "the specification updated",
+        app: "bench",
+    },
+];
+
+/// Starts containers in four containerds by turns, `count` times each, and that for each need: in one without a plugin, in
+/// one whose containers have an empty hook, in one with the plugin, and in one that has NRI switched off. All keep their
+/// state below `place`.
 ///
 /// # Errors
 ///
@@ -26,18 +45,41 @@ pub fn measure(programs: &Programs, count: usize, place: &Path) -> Result<Sectio
     let at = |name: &str| directory.path().join(name);
     let start =
         |name, extra| Containerd::start(&programs.containerd, &at(name), &programs.images, extra);
-    let plain = start("without", Extra::None)?;
+    let plain = start("without", Extra::Nri)?;
     let hooked = start("empty-hook", Extra::EmptyHook)?;
     let plugged = start("with", Extra::Nri)?;
-    let daemon = Daemon::start(programs, &plugged, &at("daemon"), &pods::policy("Seccomp"))?;
+    let off = start("off", Extra::WithoutNri)?;
+    let policies = format!(
+        "{}---\n{}",
+        pods::policy("Seccomp"),
+        pods::NOTHING_IN_THE_SPEC
+    );
+    let daemon = Daemon::start(programs, &plugged, &at("daemon"), &policies)?;
     let attached = is_attached();
     pods::prefer_pods();
-    let turns = runtime()?.block_on(by_turns([&plain, &hooked, &plugged], count));
+    let runtime = runtime()?;
+    let mut measured = Vec::new();
+    for need in &NEEDS {
+        let turns = runtime.block_on(by_turns([&plain, &hooked, &plugged, &off], need.app, count));
+        let turns = turns.with_context(|| format!("the daemon says:\n{}", daemon.log()));
+        measured.push((need, turns));
+    }
     pods::remove_control_groups();
-    let turns = turns.with_context(|| format!("the daemon says:\n{}", daemon.log()))?;
     drop(daemon);
     let binding = hook::binding_cost(programs)?;
-    Ok(section(&turns, place, attached, binding))
+    let mut section = Section {
+        title: "Start of a container, natively".to_owned(),
+        notes: notes(place, count, attached),
+        figures: vec![Figure::new(
+            "binding in the BPF maps",
+            binding,
+            Unit::Milliseconds,
+        )],
+    };
+    for (need, turns) in measured {
+        add(&mut section, need, &turns?, binding);
+    }
+    Ok(section)
 }
 
 /// One start of each kind.
@@ -45,28 +87,31 @@ struct Turn {
     without: Took,
     empty_hook: Took,
     with: Took,
+    off: Took,
 }
 
-async fn by_turns(containerds: [&Containerd; 3], count: usize) -> Result<Vec<Turn>> {
-    let [plain, hooked, plugged] = containerds;
-    let mut pods = [
-        Pod::start(&plain.socket(), "without").await?,
-        Pod::start(&hooked.socket(), "empty-hook").await?,
-        Pod::start(&plugged.socket(), "with").await?,
-    ];
+async fn by_turns(containerds: [&Containerd; 4], app: &str, count: usize) -> Result<Vec<Turn>> {
+    let mut pods = Vec::new();
+    for containerd in containerds {
+        pods.push(Pod::start(&containerd.socket(), app, app).await?);
+    }
     let mut turns = Vec::new();
     for number in 0..WARM_UP + count {
-        let mut took = [None; 3];
+        let mut took = [None; 4];
         // Who is first has the colder machine.
-        for offset in 0..3 {
-            let whose = (number + offset) % 3;
+        for offset in 0..4 {
+            let whose = (number + offset) % 4;
             took[whose] = Some(pods[whose].add_container().await?);
         }
-        if let ([Some(without), Some(empty_hook), Some(with)], true) = (took, number >= WARM_UP) {
+        let [Some(without), Some(empty_hook), Some(with), Some(off)] = took else {
+            continue;
+        };
+        if number >= WARM_UP {
             turns.push(Turn {
                 without,
                 empty_hook,
                 with,
+                off,
             });
         }
     }
@@ -76,69 +121,66 @@ async fn by_turns(containerds: [&Containerd; 3], count: usize) -> Result<Vec<Tur
     Ok(turns)
 }
 
-fn section(turns: &[Turn], place: &Path, attached: bool, binding: f64) -> Section {
-    let of = |value: fn(&Turn) -> f64| turns.iter().map(value).collect::<Vec<f64>>();
-    let added = of(|turn| milliseconds(turn.with.total()) - milliseconds(turn.without.total()));
-    let (low, high) = quartiles(&added);
+fn notes(place: &Path, count: usize, attached: bool) -> Vec<String> {
     let refusal = if attached {
         "the LSM programs are attached"
     } else {
         "this kernel refuses to attach LSM programs, so that no container here has BPF rules"
     };
-    let notes = vec![
-        format!("containerd 2.1 and runc on this machine, in {}, {} starts of each by turns", place.display(), turns.len()),
-        "a policy with the enforcer Seccomp: the plugin changes the container's spec, the hook checks the filter".to_owned(),
-        "all containers have the runtime's default filter, into which the policy's rules are merged".to_owned(),
-        format!("half of the differences lie between {low:.1} and {high:.1} ms: that wide is the machine's noise"),
+    vec![
+        format!("containerd 2.1 and runc on this machine, in {}, {count} starts of each by turns; medians", place.display()),
+        "\"without\" is the containerd that every user of version 2 has: NRI switched on, no plugin".to_owned(),
+        "all containers have the runtime's default filter".to_owned(),
+        "\"BPF alone\": the container has the hook, and a policy that changes nothing in its specification; binding in the \
+         BPF maps (real ones), measured with the hook alone, is added to both needs".to_owned(),
+        "\"the specification updated\": a policy with the enforcer Seccomp, whose filter NRI does not carry before \
+         containerd 2.2 (and AppArmor's profile never); the hook checks the filter".to_owned(),
         refusal.to_owned(),
-        "binding in the BPF maps (real ones), measured with the hook alone, is added".to_owned(),
-    ];
-    let row = |name: &str, value| Figure::new(name, value, Unit::Milliseconds);
-    let figures = vec![
+    ]
+}
+
+/// Adds what was measured of one need.
+fn add(section: &mut Section, need: &Need, turns: &[Turn], binding: f64) {
+    let added = |kind: fn(&Turn) -> Took, part: fn(Took) -> Duration| -> Vec<f64> {
+        let difference = |turn| milliseconds(part(kind(turn))) - milliseconds(part(turn.without));
+        turns.iter().map(difference).collect()
+    };
+    let all = |kind: fn(&Turn) -> Took| -> Vec<f64> {
+        let total = |turn| milliseconds(kind(turn).total());
+        turns.iter().map(total).collect()
+    };
+    let name = need.name;
+    let both = added(|turn| turn.with, Took::total);
+    let (low, high) = quartiles(&both);
+    section.notes.push(format!(
+        "{name}: half of the differences lie between {low:.1} and {high:.1} ms: that wide is the machine's noise"
+    ));
+    let row = |what: &str, value| Figure::new(format!("{name}: {what}"), value, Unit::Milliseconds);
+    section.figures.extend([
+        row("without plugin and hook", median(all(|turn| turn.without))),
         row(
-            "without plugin and hook, median",
-            median(of(|turn| milliseconds(turn.without.total()))),
+            "with NRI switched off, less by",
+            -median(added(|turn| turn.off, Took::total)),
         ),
         row(
-            "with plugin and hook, median",
-            median(of(|turn| milliseconds(turn.with.total()))),
+            "added by a hook that does nothing (/bin/true)",
+            median(added(|turn| turn.empty_hook, Took::total)),
         ),
         row(
-            "added to create, median",
-            median(of(|turn| {
-                milliseconds(turn.with.create) - milliseconds(turn.without.create)
-            })),
+            "added to create",
+            median(added(|turn| turn.with, |took| took.create)),
         ),
         row(
-            "added to start, median",
-            median(of(|turn| {
-                milliseconds(turn.with.start) - milliseconds(turn.without.start)
-            })),
+            "added to start",
+            median(added(|turn| turn.with, |took| took.start)) + binding,
         ),
         row(
-            "added to create, fastest tenths compared",
-            fastest_tenth(of(|turn| milliseconds(turn.with.create)))
-                - fastest_tenth(of(|turn| milliseconds(turn.without.create))),
+            "added to both, fastest tenths compared",
+            fastest_tenth(all(|turn| turn.with)) - fastest_tenth(all(|turn| turn.without))
+                + binding,
         ),
-        row(
-            "added to start, fastest tenths compared",
-            fastest_tenth(of(|turn| milliseconds(turn.with.start)))
-                - fastest_tenth(of(|turn| milliseconds(turn.without.start))),
-        ),
-        row(
-            "of that, runc's running of a hook that does nothing (/bin/true), median",
-            median(of(|turn| {
-                milliseconds(turn.empty_hook.total()) - milliseconds(turn.without.total())
-            })),
-        ),
-        row("binding in the BPF maps", binding),
-        row("added to create and start", median(added) + binding).target(5.0),
-    ];
-    Section {
-        title: "Start of a container, natively".to_owned(),
-        notes,
-        figures,
-    }
+        row("added to create and start", median(both) + binding).target(5.0),
+    ]);
 }
 
 fn milliseconds(time: Duration) -> f64 {
