@@ -334,11 +334,22 @@ impl Node {
         Ok(digest)
     }
 
-    /// A container's init waits for its execve: everything must be in place.
+    /// A container's init waits for its execve: everything must be in place. It counts as running from then on; when the
+    /// runtime fails to start it, it says that the container has stopped (containerd 1.7 to 2.3).
     ///
     /// # Errors
     /// One sentence for the runtime's client.
     pub fn starting(&self, id: &str, pid: u32) -> Result<(), String> {
+        self.check_starting(id, pid)?;
+        if let Some(container) = self.state().containers.get_mut(id) {
+            container.stage = Stage::Running;
+        }
+        // The policy may have changed since the hook looked.
+        self.wake();
+        Ok(())
+    }
+
+    fn check_starting(&self, id: &str, pid: u32) -> Result<(), String> {
         let container = {
             let mut state = self.state();
             let Some(container) = state.containers.get_mut(id) else {
@@ -403,16 +414,6 @@ impl Node {
             addresses,
         };
         bpf.bind_starting(&start)
-    }
-
-    /// A container's entrypoint runs.
-    pub fn started(&self, id: &str, pid: u32) {
-        if let Some(container) = self.state().containers.get_mut(id) {
-            container.stage = Stage::Running;
-            container.pid = (pid != 0).then_some(pid).or(container.pid);
-        }
-        // The policy may have changed since the hook looked.
-        self.wake();
     }
 
     /// A container has ended. It stays bound until it is removed: processes that share the host's pid namespace may

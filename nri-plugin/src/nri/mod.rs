@@ -81,13 +81,14 @@ impl Plugin for Varmor {
             configuration.version.can_adjust_seccomp(),
             Ordering::Relaxed,
         );
+        // Each event is a call that the container's start waits for, and of the runtime's to its shim before it: a
+        // millisecond. That a start has failed is a StopContainer, so none is needed for that it has not.
         Ok(EventMask::from_events([
             Event::RUN_POD_SANDBOX,
             Event::REMOVE_POD_SANDBOX,
             Event::CREATE_CONTAINER,
             Event::POST_CREATE_CONTAINER,
             Event::START_CONTAINER,
-            Event::POST_START_CONTAINER,
             Event::STOP_CONTAINER,
             Event::REMOVE_CONTAINER,
         ]))
@@ -188,15 +189,6 @@ impl Plugin for Varmor {
                 tracing::error!("{reason}");
                 Refusal::new(reason)
             })
-    }
-
-    async fn post_start_container(
-        &self,
-        _pod: PodSandbox,
-        container: Container,
-    ) -> Result<(), Refusal> {
-        self.node.started(&container.id, container.pid);
-        Ok(())
     }
 
     async fn stop_container(

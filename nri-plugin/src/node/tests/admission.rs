@@ -239,9 +239,21 @@ async fn a_container_created_behind_our_back_does_not_start_without_its_spec() {
 
     fixture.policies(&[("q", "BPF")]).await;
     fixture.node.starting("a", 7).unwrap();
-    fixture.node.started("a", 7);
     fixture.node.reconcile().await;
     assert_eq!(fixture.world.bound("a"), Some(key("q")));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_process_to_bind() {
+    let fixture = Fixture::new(FailurePolicy::Fail);
+    fixture
+        .node
+        .adopt(vec![pod()], vec![existing("a", Stage::Created, 0)]);
+    fixture.node.starting("a", 7).unwrap();
+    // runc could not execute the entrypoint; process 7 is somebody else's by the time of the policy.
+    fixture.node.stopped("a");
+    fixture.policies(&[("q", "BPF")]).await;
+    assert_eq!(fixture.world.bound("a"), Some(profile_key(None)));
 }
 
 #[tokio::test]

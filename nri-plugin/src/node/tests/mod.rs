@@ -329,7 +329,6 @@ impl Fixture {
                 .unwrap();
         }
         self.node.starting(id, pid).unwrap();
-        self.node.started(id, pid);
         self.node.reconcile().await;
     }
 

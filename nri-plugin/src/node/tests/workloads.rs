@@ -131,7 +131,6 @@ async fn a_running_container_follows_its_workload_and_keeps_what_it_has_while_th
     };
     fixture.world.bind(&start, true).unwrap();
     fixture.node.starting("a", 7).unwrap();
-    fixture.node.started("a", 7);
     fixture.node.reconcile().await;
     assert_eq!(fixture.world.bound("a"), Some(key("p")));
 
