@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kube::Client;
 use tokio::sync::Notify;
 use varmor_node_api::DEFAULT_SOCKET;
 use varmor_policy::matching::OPT_IN_LABEL;
