@@ -133,13 +133,34 @@ struct Tree {
 
 impl Tree {
     /// Writes the rule of one leaf; `None` when there are too many.
+    ///
+    /// Where only the high half of an argument is compared, that is a rule for each value of the low half's first bit. A
+    /// 32-bit architecture has no high halves, so that for it such a comparison could not fail. libseccomp (seen in 2.5.4)
+    /// shares what comes after it between the architectures, and the program went on with the argument's high half where
+    /// it should have loaded another argument: it allowed what no rule did.
     fn write(&mut self, action: Action, path: &[Bits; HALVES]) -> Option<()> {
-        if action != self.default {
-            self.rules.push(CallRule {
-                action,
-                when: conditions(path),
-            });
+        if action == self.default {
+            return Some(());
         }
+        let mut paths = vec![*path];
+        for low in (1..HALVES).step_by(2) {
+            if path[low - 1].mask == 0 || path[low].mask != 0 {
+                continue;
+            }
+            let with_bit = |path: &[Bits; HALVES], expected| {
+                let mut path = *path;
+                path[low] = Bits { mask: 1, expected };
+                path
+            };
+            paths = paths
+                .iter()
+                .flat_map(|path| [with_bit(path, 0), with_bit(path, 1)])
+                .collect();
+        }
+        self.rules.extend(paths.iter().map(|path| CallRule {
+            action,
+            when: conditions(path),
+        }));
         (self.rules.len() <= MAX_RULES).then_some(())
     }
 

@@ -7,12 +7,20 @@ use super::model::{strictness, verdict};
 use crate::plan::Seccomp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const CALLS: [&str; 3] = ["clone", "personality", "setns"];
 
-/// Values with few bits, so that conditions meet.
+/// Values with few bits, so that conditions meet, and some with a high half.
+const VALUES: [u64; 9] = [0, 1, 2, 3, 4, 5, 1 << 32, (1 << 32) | 1, u64::MAX];
+
 fn value() -> impl Strategy<Value = u64> {
-    prop_oneof![4 => 0u64..6, 1 => prop::sample::select(vec![1 << 32, (1 << 32) | 1, u64::MAX])]
+    prop_oneof![4 => prop::sample::select(&VALUES[..6]), 1 => prop::sample::select(&VALUES[6..])]
+}
+
+/// Every pair of values that conditions compare with.
+fn pairs() -> impl Iterator<Item = [u64; 2]> {
+    VALUES.into_iter().flat_map(|a| VALUES.map(|b| [a, b]))
 }
 
 fn condition() -> impl Strategy<Value = Value> {
@@ -88,21 +96,59 @@ fn policy() -> impl Strategy<Value = Value> {
     .prop_map(|rules| filter(("SCMP_ACT_ALLOW", rules)))
 }
 
+/// The calls that a filter's rules name.
+fn named(filter: &Value) -> BTreeSet<&str> {
+    let rules = filter["syscalls"].as_array().into_iter().flatten();
+    let names = rules.flat_map(|rule| rule["names"].as_array().into_iter().flatten());
+    names.filter_map(Value::as_str).collect()
+}
+
+/// A filter without the rules for other calls. What a policy does not name stays as the container has it, and libseccomp
+/// (seen in 2.5.4) never returns from adding some pairs of conditions for one call, as argument 0 not 2^64 - 1 and argument
+/// 1 below 3, then argument 1 with bit 0 and argument 0 not 2^64 - 1.
+fn only(calls: &BTreeSet<&str>, mut filter: Value) -> Value {
+    for rule in filter["syscalls"].as_array_mut().into_iter().flatten() {
+        if let Some(names) = rule["names"].as_array_mut() {
+            names.retain(|name| name.as_str().is_some_and(|name| calls.contains(name)));
+        }
+    }
+    filter
+}
+
+#[test]
+fn a_large_value_of_a_second_argument_is_refused() {
+    let calls = ["personality"];
+    let own = filter((
+        "SCMP_ACT_ERRNO",
+        vec![json!({"names": calls, "action": "SCMP_ACT_ALLOW"})],
+    ));
+    let refused = json!({"names": calls, "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [
+        {"index": 0, "op": "SCMP_CMP_EQ", "value": 3, "valueTwo": 0},
+        {"index": 1, "op": "SCMP_CMP_EQ", "value": u64::MAX, "valueTwo": 0},
+    ]});
+    let policy = filter(("SCMP_ACT_ALLOW", vec![refused]));
+    let merged = merge::<&str>(Some(&own), &Seccomp::Rules(policy), &[]);
+    let built = Filter::build(&merged.expect("merges").expect("a filter"));
+    let verdict = |args: [u64; 2]| built.run(ARCHITECTURES[0], calls[0], &args);
+    assert_eq!(verdict([3, u64::MAX]), "errno 1");
+    for allowed in [[3, 0], [3, 1], [3, 0xffff_ffff], [2, u64::MAX], [0, 0]] {
+        assert_eq!(verdict(allowed), "allow", "{allowed:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn never_weaker(own in plain_filter(), policy in policy(), args in prop::collection::vec((value(), value()), 12)) {
+    fn never_weaker(own in plain_filter(), policy in policy()) {
+        let own = only(&named(&policy), own);
         let merged = merge::<&str>(Some(&own), &Seccomp::Rules(policy.clone()), &[]).expect("merges").expect("a filter");
         let built = Filter::build(&merged);
-        let touched = |call: &&&str| policy["syscalls"].as_array().is_some_and(|rules| {
-            rules.iter().any(|rule| rule["names"].as_array().is_some_and(|names| names.iter().any(|name| name == **call)))
-        });
-        for call in CALLS.iter().filter(touched) {
-            for (a, b) in &args {
+        for call in CALLS.iter().filter(|call| named(&policy).contains(**call)) {
+            for args in pairs() {
                 for arch in ARCHITECTURES {
                     // For 32-bit architectures libseccomp compares low halves.
-                    let args = [*a, *b].map(|arg| if arch == ARCHITECTURES[0] { arg } else { arg & 0xffff_ffff });
+                    let args = args.map(|arg| if arch == ARCHITECTURES[0] { arg } else { arg & 0xffff_ffff });
                     let both = [verdict(&own, call, &args), verdict(&policy, call, &args)];
                     let expected = both.iter().map(|verdict| strictness(verdict)).max().expect("two");
                     let found = built.run(arch, call, &args);
