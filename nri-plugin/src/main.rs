@@ -14,6 +14,7 @@ mod memory;
 mod node;
 mod node_api;
 mod nri;
+mod oci_spec;
 mod policies_dir;
 mod query;
 mod sd_notify;

@@ -12,8 +12,9 @@ use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::{Container, GetContainerRequest, UpdateContainerRequest};
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request};
-use serde_json::Value;
 use tokio::sync::Mutex;
+
+use crate::oci_spec::Spec;
 
 /// The namespace of CRI containers in containerd.
 const NAMESPACE: &str = "k8s.io";
@@ -24,9 +25,9 @@ const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 #[async_trait]
 pub trait SpecStore: Send + Sync {
     /// Reads a container's spec.
-    async fn spec(&self, container: &str) -> Result<Value, String>;
+    async fn spec(&self, container: &str) -> Result<Spec, String>;
     /// Replaces a container's spec.
-    async fn replace(&self, container: &str, spec: &Value) -> Result<(), String>;
+    async fn replace(&self, container: &str, spec: &Spec) -> Result<(), String>;
 }
 
 /// containerd's own store.
@@ -76,7 +77,7 @@ impl Containerd {
 
 #[async_trait]
 impl SpecStore for Containerd {
-    async fn spec(&self, container: &str) -> Result<Value, String> {
+    async fn spec(&self, container: &str) -> Result<Spec, String> {
         let request = GetContainerRequest {
             id: container.to_owned(),
         };
@@ -88,11 +89,10 @@ impl SpecStore for Containerd {
             .container
             .and_then(|container| container.spec)
             .ok_or("containerd shows no spec")?;
-        serde_json::from_slice(&spec.value)
-            .map_err(|error| format!("the container's spec is not JSON: {error}"))
+        Spec::parse(&spec.value)
     }
 
-    async fn replace(&self, container: &str, spec: &Value) -> Result<(), String> {
+    async fn replace(&self, container: &str, spec: &Spec) -> Result<(), String> {
         let mut request = UpdateContainerRequest {
             container: Some(Container {
                 id: container.to_owned(),
@@ -112,7 +112,7 @@ impl SpecStore for Containerd {
             .spec
             .get_or_insert_default();
         stored.type_url = SPEC_TYPE.to_owned();
-        stored.value = serde_json::to_vec(spec).map_err(|error| error.to_string())?;
+        stored.value = spec.to_json().map_err(|error| error.to_string())?;
         match self.client().await?.update(namespaced(request)).await {
             Ok(_) => Ok(()),
             Err(status) => Err(self.failed("update the container", &status).await),

@@ -299,17 +299,9 @@ impl Node {
     ) -> Result<Option<String>, String> {
         let id = container.id.as_str();
         let mut spec = self.adapters.specs.spec(id).await?;
-        let field =
-            |spec: &mut Value, name: &str| -> Result<serde_json::Map<String, Value>, String> {
-                match spec.get_mut(name).map(Value::take) {
-                    Some(Value::Object(fields)) => Ok(fields),
-                    _ => Err(format!("the container's specification has no {name}")),
-                }
-            };
+        let unusable = |error| format!("the container's specification can't be changed: {error}");
         if let Some(profile) = &container.marker.apparmor {
-            let mut process = field(&mut spec, "process")?;
-            process.insert("apparmorProfile".to_owned(), profile.as_str().into());
-            spec["process"] = process.into();
+            spec.set_apparmor(profile).map_err(unusable)?;
         }
         let mut digest = None;
         let asked = container
@@ -317,18 +309,12 @@ impl Node {
             .as_ref()
             .and_then(|profile| profile.seccomp.as_ref());
         if let Some(asked) = asked.filter(|_| filter) {
-            let bounding = spec
-                .pointer("/process/capabilities/bounding")
-                .cloned()
-                .unwrap_or_default();
-            let capabilities: Vec<String> = serde_json::from_value(bounding).unwrap_or_default();
-            let mut linux = field(&mut spec, "linux")?;
-            let own = linux.get("seccomp").filter(|own| !own.is_null());
-            if let Some((merged, new_digest)) = self.join(own, asked, &capabilities)? {
+            let capabilities = spec.bounding_capabilities().map_err(unusable)?;
+            let own = spec.seccomp().map_err(unusable)?;
+            if let Some((merged, new_digest)) = self.join(own.as_ref(), asked, &capabilities)? {
                 digest = Some(new_digest);
-                linux.insert("seccomp".to_owned(), merged);
+                spec.set_seccomp(&merged).map_err(unusable)?;
             }
-            spec["linux"] = linux.into();
         }
         self.adapters.specs.replace(id, &spec).await?;
         Ok(digest)

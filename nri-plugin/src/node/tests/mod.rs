@@ -21,6 +21,7 @@ use varmor_policy::plan::bpf::BpfProfile;
 use super::{Adapters, Existing, New, Node, Settings};
 use crate::containers::{Pod, Stage};
 use crate::enforcers::{AppArmor, Binding, Bpf, Start, profile_key};
+use crate::oci_spec::Spec;
 use crate::policies_dir::{Accepted, File};
 use crate::spec_update::SpecStore;
 use crate::store;
@@ -168,22 +169,16 @@ impl Bpf for Fake {
 
 #[async_trait]
 impl SpecStore for Fake {
-    async fn spec(&self, container: &str) -> Result<Value, String> {
+    async fn spec(&self, container: &str) -> Result<Spec, String> {
         self.0.check()?;
-        self.0
-            .specs
-            .lock()
-            .unwrap()
-            .get(container)
-            .cloned()
-            .ok_or("no such container".to_owned())
+        let specs = self.0.specs.lock().unwrap();
+        let spec = specs.get(container).ok_or("no such container")?;
+        Spec::parse(spec.to_string().as_bytes())
     }
-    async fn replace(&self, container: &str, spec: &Value) -> Result<(), String> {
-        self.0
-            .specs
-            .lock()
-            .unwrap()
-            .insert(container.to_owned(), spec.clone());
+    async fn replace(&self, container: &str, spec: &Spec) -> Result<(), String> {
+        let spec = serde_json::from_slice(&spec.to_json().unwrap()).unwrap();
+        let mut specs = self.0.specs.lock().unwrap();
+        specs.insert(container.to_owned(), spec);
         Ok(())
     }
 }
