@@ -54,7 +54,11 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
                 continue;
             }
             Step::Write => {}
-            Step::Repeat => writer.forget(),
+            Step::Repeat => {
+                writer.forget();
+                // It may be another one by now.
+                owner = None;
+            }
         }
         if owner.is_none() {
             let nodes: Api<Node> = Api::all(client.clone());
@@ -76,18 +80,19 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
     }
 }
 
-/// Writes the reports of a node: the first of a process as the whole object, and now and then again, since others may have
-/// written into it; the others as a change of it. What is applied the API server reads as YAML, which was a fifth of all
+/// Writes the reports of a node: the first of a process as the whole object, the first that knows the Node too, and now and
+/// then again, since others may have written into it; the others as a change of it. What is applied the API server reads as YAML, which was a fifth of all
 /// that it did for a report of a thousand policies.
 #[derive(Debug, Default)]
 pub struct Writer {
-    is_there: bool,
+    /// The Node's UID in the object that is there, if one is. A node may report before its kubelet has registered it.
+    there_for: Option<Option<String>>,
 }
 
 impl Writer {
     /// The next report is the whole object again.
     pub fn forget(&mut self) {
-        self.is_there = false;
+        self.there_for = None;
     }
 
     /// Writes a report.
@@ -101,7 +106,11 @@ impl Writer {
         uid: Option<&str>,
         report: &Value,
     ) -> Result<(), kube::Error> {
-        if self.is_there {
+        if self
+            .there_for
+            .as_ref()
+            .is_some_and(|there| there.as_deref() == uid)
+        {
             let parameters = PatchParams {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PatchParams::default()
@@ -112,7 +121,7 @@ impl Writer {
                 .patch_metadata(node, &parameters, &Patch::Merge(&change))
                 .await;
             match result {
-                Err(kube::Error::Api(error)) if error.code == 404 => self.is_there = false,
+                Err(kube::Error::Api(error)) if error.code == 404 => self.forget(),
                 result => return result.map(drop),
             }
         }
@@ -120,7 +129,7 @@ impl Writer {
         let parameters = PatchParams::apply(MANAGER).force();
         api.patch_metadata(node, &parameters, &Patch::Apply(&object))
             .await?;
-        self.is_there = true;
+        self.there_for = Some(uid.map(str::to_owned));
         Ok(())
     }
 }
