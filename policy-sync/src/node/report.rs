@@ -81,8 +81,8 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
 }
 
 /// Writes the reports of a node: the first of a process as the whole object, the first that knows the Node too, and now and
-/// then again, since others may have written into it; the others as a change of it. What is applied the API server reads as YAML, which was a fifth of all
-/// that it did for a report of a thousand policies.
+/// then again, since others may have written into it; the others as a change of it. What is applied the API server reads as
+/// YAML, which was a fifth of all that it did for a report of a thousand policies.
 #[derive(Debug, Default)]
 pub struct Writer {
     /// The Node's UID in the object that is there, if one is. A node may report before its kubelet has registered it.
