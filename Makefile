@@ -30,7 +30,7 @@ help: ## this list
 	@echo
 	@echo "  make scenario FILE=integration/scenarios/x.yaml KERNEL=6.1 CONTAINERD=1.7"
 
-deps: ## installs the Debian packages and cargo tools that are missing (root)
+deps: ## installs the Debian packages that are missing (root), and looks for Rust
 	@integration/deps
 
 build: deps ## builds everything, the hook and the probe statically
@@ -63,7 +63,7 @@ lint: deps ## rustfmt, clippy without warnings, licences and sources of the depe
 	integration/licence-headers
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo deny --log-level error check bans licenses sources
+	integration/cargo-deny --log-level error check bans licenses sources
 
 unit: deps ## unit and property tests, natively
 	@if cargo nextest --version > /dev/null 2>&1; \
