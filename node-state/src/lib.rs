@@ -10,12 +10,15 @@
 //! | `<run>/sandboxes/<sandbox id>.json`: [`SandboxRecord`] | daemon in RunPodSandbox and Synchronize | yes |
 //! | `<run>/profiles/<profile>.json`: [`ProfileRecord`] | daemon when a profile is in force | yes |
 //! | `<state>/policy-index.json`: the policy index | daemon when policies change | no |
+//!
+//! The fourth party is the OCI configuration itself, which must carry what the marker says: [`Spec`], [`seccomp_digest`].
 
 mod error;
 mod files;
 mod id;
 mod record;
 mod seccomp;
+mod spec;
 mod store;
 
 pub use error::StateError;
@@ -25,4 +28,5 @@ pub use record::{
     BpfDemand, CompositionRecord, Marker, ProfileRecord, SandboxRecord, SeccompRecord,
 };
 pub use seccomp::{SeccompShapeError, seccomp_digest};
+pub use spec::{Spec, SpecError};
 pub use store::{Layout, NodeState};

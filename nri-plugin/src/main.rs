@@ -14,7 +14,6 @@ mod memory;
 mod node;
 mod node_api;
 mod nri;
-mod oci_spec;
 mod policies_dir;
 mod query;
 mod sd_notify;

@@ -13,8 +13,7 @@ use containerd_client::services::v1::{Container, GetContainerRequest, UpdateCont
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request};
 use tokio::sync::Mutex;
-
-use crate::oci_spec::Spec;
+use varmor_node_state::Spec;
 
 /// The namespace of CRI containers in containerd.
 const NAMESPACE: &str = "k8s.io";
@@ -89,7 +88,7 @@ impl SpecStore for Containerd {
             .container
             .and_then(|container| container.spec)
             .ok_or("containerd shows no spec")?;
-        Spec::parse(&spec.value)
+        Spec::parse(&spec.value).map_err(|error| error.to_string())
     }
 
     async fn replace(&self, container: &str, spec: &Spec) -> Result<(), String> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// File name by which a hook of ours is recognised, wherever it is installed.
 pub const HOOK_NAME: &str = "varmor-oci-hook";
@@ -12,33 +12,42 @@ pub const HOOK_NAME: &str = "varmor-oci-hook";
 /// How long the runtime waits for the hook, in seconds: far beyond the few milliseconds that it takes.
 const TIMEOUT: u32 = 10;
 
-/// The configuration is not of the shape that the OCI runtime specification 1.2 gives it.
+/// The `hooks` of a configuration are not of the shape that the OCI runtime specification 1.2 gives them.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the OCI configuration's {field} must be {shape}")]
-pub struct SpecShapeError {
+pub struct HooksShapeError {
     /// Where.
     pub field: &'static str,
     /// What belongs there.
     pub shape: &'static str,
 }
 
-/// Makes the configuration run `hook` at createRuntime and poststop, once each and after the hooks that it has; a hook of
-/// ours that it has already is replaced. `options` go before the word.
-pub fn add_hooks(spec: &mut Value, hook: &Path, options: &[String]) -> Result<(), SpecShapeError> {
-    let root = spec.as_object_mut().ok_or(SpecShapeError {
-        field: "top",
+/// The `hooks` of a configuration that runs `hook` at createRuntime and poststop, once each and after those that it has; a
+/// hook of ours among these is replaced. `options` go before the word.
+///
+/// # Errors
+/// Those that it has can't be kept, since they are no hooks.
+pub fn with_hook(
+    own: Option<Value>,
+    hook: &Path,
+    options: &[String],
+) -> Result<Value, HooksShapeError> {
+    let mut hooks = own
+        .filter(|own| !own.is_null())
+        .unwrap_or_else(|| json!({}));
+    let points = hooks.as_object_mut().ok_or(HooksShapeError {
+        field: "hooks",
         shape: "an object",
     })?;
-    let hooks = object(root, "hooks")?;
     for (point, field) in [
         ("createRuntime", "hooks.createRuntime"),
         ("poststop", "hooks.poststop"),
     ] {
-        let slot = hooks.entry(point).or_insert(Value::Null);
+        let slot = points.entry(point).or_insert(Value::Null);
         if slot.is_null() {
             *slot = json!([]);
         }
-        let list = slot.as_array_mut().ok_or(SpecShapeError {
+        let list = slot.as_array_mut().ok_or(HooksShapeError {
             field,
             shape: "a list",
         })?;
@@ -48,7 +57,7 @@ pub fn add_hooks(spec: &mut Value, hook: &Path, options: &[String]) -> Result<()
         arguments.push(point.to_owned());
         list.push(json!({"path": hook, "args": arguments, "timeout": TIMEOUT}));
     }
-    Ok(())
+    Ok(hooks)
 }
 
 /// Whether `hooks` of a configuration has ours at createRuntime.
@@ -58,24 +67,6 @@ pub fn runs_hook(hooks: &RawValue) -> bool {
         .get("createRuntime")
         .and_then(Value::as_array)
         .is_some_and(|list| list.iter().any(is_ours))
-}
-
-/// The member `name`, made when it is missing or null.
-///
-/// # Errors
-/// When it is something other than an object.
-pub fn object<'a>(
-    parent: &'a mut Map<String, Value>,
-    name: &'static str,
-) -> Result<&'a mut Map<String, Value>, SpecShapeError> {
-    let member = parent.entry(name).or_insert(Value::Null);
-    if member.is_null() {
-        *member = json!({});
-    }
-    member.as_object_mut().ok_or(SpecShapeError {
-        field: name,
-        shape: "an object",
-    })
 }
 
 fn is_ours(entry: &Value) -> bool {
@@ -91,31 +82,21 @@ mod tests {
     const HOOK: &str = "/usr/libexec/varmor-nri/varmor-oci-hook";
 
     #[test]
-    fn hooks_are_added_once_and_after_the_others() {
-        let mut spec = json!({"hooks": {"createRuntime": [{"path": "/other"}], "prestart": [{"path": "/x"}]}, "root": {}});
-        add_hooks(&mut spec, Path::new("/old/varmor-oci-hook"), &[]).unwrap();
-        add_hooks(
-            &mut spec,
-            Path::new(HOOK),
-            &["--bpf-dir".into(), "/b".into()],
-        )
-        .unwrap();
-        let once = spec.clone();
-        add_hooks(
-            &mut spec,
-            Path::new(HOOK),
-            &["--bpf-dir".into(), "/b".into()],
-        )
-        .unwrap();
-        assert_eq!(spec, once);
+    fn the_hook_is_added_once_and_after_the_others() {
+        let own = json!({"createRuntime": [{"path": "/other"}], "prestart": [{"path": "/x"}]});
+        let old = with_hook(Some(own), Path::new("/old/varmor-oci-hook"), &[]).unwrap();
+        let options = ["--bpf-dir".to_owned(), "/b".to_owned()];
+        let once = with_hook(Some(old), Path::new(HOOK), &options).unwrap();
+        let twice = with_hook(Some(once.clone()), Path::new(HOOK), &options).unwrap();
+        assert_eq!(once, twice);
         assert_eq!(
-            spec,
-            json!({"root": {}, "hooks": {
+            once,
+            json!({
                 "prestart": [{"path": "/x"}],
                 "createRuntime": [{"path": "/other"},
                     {"path": HOOK, "args": ["varmor-oci-hook", "--bpf-dir", "/b", "createRuntime"], "timeout": 10}],
                 "poststop": [{"path": HOOK, "args": ["varmor-oci-hook", "--bpf-dir", "/b", "poststop"], "timeout": 10}],
-            }})
+            })
         );
     }
 
@@ -138,30 +119,25 @@ mod tests {
 
     #[test]
     fn missing_and_null_parts_are_made() {
-        for mut spec in [
-            json!({}),
-            json!({"hooks": null}),
-            json!({"hooks": {"createRuntime": null}}),
+        for own in [
+            None,
+            Some(Value::Null),
+            Some(json!({"createRuntime": null})),
         ] {
-            add_hooks(&mut spec, Path::new(HOOK), &[]).unwrap();
-            assert_eq!(spec["hooks"]["createRuntime"].as_array().unwrap().len(), 1);
-            assert_eq!(spec["hooks"]["poststop"].as_array().unwrap().len(), 1);
+            let hooks = with_hook(own, Path::new(HOOK), &[]).unwrap();
+            assert_eq!(hooks["createRuntime"].as_array().unwrap().len(), 1);
+            assert_eq!(hooks["poststop"].as_array().unwrap().len(), 1);
         }
     }
 
     #[test]
     fn other_shapes_are_errors_that_name_the_field() {
-        for (mut spec, field) in [
-            (json!([]), "top"),
-            (json!({"hooks": []}), "hooks"),
-            (json!({"hooks": {"poststop": {}}}), "hooks.poststop"),
+        for (own, field) in [
+            (json!([]), "hooks"),
+            (json!({"poststop": {}}), "hooks.poststop"),
         ] {
-            assert_eq!(
-                add_hooks(&mut spec, Path::new(HOOK), &[])
-                    .unwrap_err()
-                    .field,
-                field
-            );
+            let error = with_hook(Some(own), Path::new(HOOK), &[]).unwrap_err();
+            assert_eq!(error.field, field);
         }
     }
 }

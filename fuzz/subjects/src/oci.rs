@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use serde_json::{Value, value};
+use serde_json::value;
+use varmor_node_state::Spec;
 use varmor_oci_hook::oci::{Config, State};
-use varmor_oci_hook::spec_hooks::{add_hooks, runs_hook};
+use varmor_oci_hook::spec_hooks::{runs_hook, with_hook};
 
 /// A state is taken or refused; a configuration that was given the hook runs it, and is not changed by a second time.
 pub fn take(data: &[u8]) -> bool {
@@ -20,14 +21,26 @@ pub fn take(data: &[u8]) -> bool {
     {
         runs_hook(hooks);
     }
-    if let Ok(mut spec) = serde_json::from_slice::<Value>(data)
-        && add_hooks(&mut spec, Path::new("/opt/varmor-oci-hook"), &[]).is_ok()
-    {
-        let once = spec.clone();
-        let again = add_hooks(&mut spec, Path::new("/opt/varmor-oci-hook"), &[]);
-        assert!(again.is_ok() && spec == once);
-        let hooks = value::to_raw_value(&spec["hooks"]).expect("a value");
-        assert!(runs_hook(&hooks));
+    if let Ok(mut spec) = Spec::parse(data) {
+        change(&mut spec);
     }
     state.is_ok() || config.is_ok()
+}
+
+fn change(spec: &mut Spec) {
+    let hook = Path::new("/opt/varmor-oci-hook");
+    let Ok(own) = spec.hooks() else { return };
+    let Ok(hooks) = with_hook(own, hook, &[]) else {
+        return;
+    };
+    let again = with_hook(Some(hooks.clone()), hook, &[]);
+    assert_eq!(again.as_ref(), Ok(&hooks));
+    assert!(runs_hook(&value::to_raw_value(&hooks).expect("a value")));
+    spec.set_hooks(&hooks);
+    spec.set_apparmor("varmor");
+    let text = spec.to_json().expect("what was read can be written");
+    let changed = Config::parse(&text);
+    if let Ok(changed) = changed {
+        assert_eq!(changed.apparmor.as_deref(), Some("varmor"));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
-use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName, seccomp_digest};
+use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName, SpecError, seccomp_digest};
 use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::plan::Seccomp;
@@ -299,9 +299,8 @@ impl Node {
     ) -> Result<Option<String>, String> {
         let id = container.id.as_str();
         let mut spec = self.adapters.specs.spec(id).await?;
-        let unusable = |error| format!("the container's specification can't be changed: {error}");
         if let Some(profile) = &container.marker.apparmor {
-            spec.set_apparmor(profile).map_err(unusable)?;
+            spec.set_apparmor(profile);
         }
         let mut digest = None;
         let asked = container
@@ -309,11 +308,12 @@ impl Node {
             .as_ref()
             .and_then(|profile| profile.seccomp.as_ref());
         if let Some(asked) = asked.filter(|_| filter) {
+            let unusable = |error: SpecError| error.to_string();
             let capabilities = spec.bounding_capabilities().map_err(unusable)?;
             let own = spec.seccomp().map_err(unusable)?;
             if let Some((merged, new_digest)) = self.join(own.as_ref(), asked, &capabilities)? {
                 digest = Some(new_digest);
-                spec.set_seccomp(&merged).map_err(unusable)?;
+                spec.set_seccomp(&merged);
             }
         }
         self.adapters.specs.replace(id, &spec).await?;

@@ -16,7 +16,7 @@ use varmor_node_state::{ContainerId, NodeState};
 use crate::input::read_pipe;
 use crate::oci::{CONFIG_LIMIT, Config, OciError, STATE_LIMIT, State};
 use crate::say;
-use crate::spec_hooks::{SpecShapeError, add_hooks};
+use crate::spec_hooks::{HooksShapeError, with_hook};
 use crate::subject::policy_words;
 use decide::{Bind, Decision, decide};
 use log::Level;
@@ -44,7 +44,7 @@ pub enum HookError {
     Oci(#[from] OciError),
     /// The specification for `base-spec`.
     #[error(transparent)]
-    Shape(#[from] SpecShapeError),
+    Shape(#[from] HooksShapeError),
     /// The specification for `base-spec`.
     #[error(
         "the OCI specification on standard input is not a whole one, it has no {member}; give it what `ctr oci spec` prints"
@@ -170,7 +170,8 @@ fn base_spec(options: &Options) -> Result<(), HookError> {
             source,
         })?,
     };
-    add_hooks(&mut spec, &hook, &options.for_hook)?;
+    let own = spec.get_mut("hooks").map(Value::take);
+    spec["hooks"] = with_hook(own, &hook, &options.for_hook)?;
     print(&format!("{spec:#}\n"))
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use varmor_node_state::write_atomically;
+use varmor_node_state::{Spec, write_atomically};
 
 use crate::input::read_file;
 use crate::oci::CONFIG_LIMIT;
@@ -21,32 +21,63 @@ pub struct JsonFileError {
     source: io::Error,
 }
 
+/// What a file holds.
+pub trait Content: Sized {
+    /// Reads it.
+    fn parse(json: &[u8]) -> io::Result<Self>;
+    /// Writes it.
+    fn text(&self) -> io::Result<Vec<u8>>;
+}
+
+impl Content for Value {
+    fn parse(json: &[u8]) -> io::Result<Self> {
+        Ok(serde_json::from_slice(json)?)
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+}
+
+impl Content for Spec {
+    fn parse(json: &[u8]) -> io::Result<Self> {
+        Self::parse(json).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    fn text(&self) -> io::Result<Vec<u8>> {
+        Ok(self.to_json()?)
+    }
+}
+
 /// A file of JSON, whole.
 #[derive(Debug)]
-pub struct JsonFile {
+pub struct JsonFile<T> {
     path: PathBuf,
     mode: u32,
     /// Its content.
-    pub value: Value,
+    pub content: T,
 }
 
-impl JsonFile {
+impl JsonFile<Spec> {
     /// Reads a bundle's config.json.
     pub fn of_bundle(bundle: &Path) -> Result<Self, JsonFileError> {
         Self::load(bundle.join("config.json"))
     }
+}
 
+impl<T: Content> JsonFile<T> {
     /// Reads a file.
     pub fn load(path: PathBuf) -> Result<Self, JsonFileError> {
-        let read = || -> io::Result<(u32, Value)> {
+        let read = || -> io::Result<(u32, T)> {
             let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
-            Ok((
-                mode,
-                serde_json::from_slice(&read_file(&path, CONFIG_LIMIT)?)?,
-            ))
+            Ok((mode, T::parse(&read_file(&path, CONFIG_LIMIT)?)?))
         };
         match read() {
-            Ok((mode, value)) => Ok(Self { path, mode, value }),
+            Ok((mode, content)) => Ok(Self {
+                path,
+                mode,
+                content,
+            }),
             Err(source) => Err(JsonFileError {
                 verb: "read",
                 path,
@@ -57,8 +88,8 @@ impl JsonFile {
 
     /// Replaces it: a reader sees the old file or the new one.
     pub fn save(&self) -> Result<(), JsonFileError> {
-        serde_json::to_vec(&self.value)
-            .map_err(io::Error::from)
+        self.content
+            .text()
             .and_then(|json| write_atomically(&self.path, &json, self.mode))
             .map_err(|source| JsonFileError {
                 verb: "write",
@@ -80,8 +111,8 @@ mod tests {
         let text = r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":"\u0000\u00e4/<","d":[null,{}]}"#;
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let mut config = JsonFile::of_bundle(bundle.path()).unwrap();
-        config.value["e"] = json!(1);
+        let mut config: JsonFile<Value> = JsonFile::load(path.clone()).unwrap();
+        config.content["e"] = json!(1);
         config.save().unwrap();
         let mut expected: Value = serde_json::from_str(text).unwrap();
         expected["e"] = json!(1);

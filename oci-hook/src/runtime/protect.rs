@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting a container under its policy before the real runtime reads its config.json.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use varmor_node_state::{
-    BpfDemand, ContainerId, Marker, NodeState, ProfileName, ProfileRecord, SeccompShapeError,
-    StateError, seccomp_digest,
+    BpfDemand, ContainerId, Marker, NodeState, ProfileName, ProfileRecord, SeccompShapeError, Spec,
+    SpecError, StateError, seccomp_digest,
 };
 use varmor_policy::compile::{composed_profile_name, is_composed_profile_name};
 use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
@@ -15,7 +15,7 @@ use varmor_policy::seccomp_merge::{self, MergeError};
 
 use super::json_file::{JsonFile, JsonFileError};
 use crate::oci::{Config, OciError};
-use crate::spec_hooks::{SpecShapeError, add_hooks, object, runs_hook};
+use crate::spec_hooks::{HooksShapeError, runs_hook, with_hook};
 use crate::subject::{Origin, Subject, asks, origin, policies_words};
 
 /// The container can't be put under its policy, and `failurePolicy` is Fail or can't be known.
@@ -32,7 +32,16 @@ pub enum ProtectError {
     File(#[from] JsonFileError),
     /// The bundle's config.json.
     #[error(transparent)]
-    Shape(#[from] SpecShapeError),
+    Spec(#[from] SpecError),
+    /// The bundle's config.json.
+    #[error(transparent)]
+    Hooks(#[from] HooksShapeError),
+    /// The file of a process.
+    #[error("{path} must hold a process, an object")]
+    Process {
+        /// The file.
+        path: PathBuf,
+    },
     /// The bundle's config.json.
     #[error(transparent)]
     Seccomp(#[from] SeccompShapeError),
@@ -96,18 +105,18 @@ pub fn protect(
             return if hooked {
                 Ok(Protected::Untouched)
             } else {
-                with_hooks(places, bundle)
+                with_hook_alone(places, bundle)
             };
         }
         // Which pod it is can't be known here: the hook refuses it, or lets it pass.
-        Origin::CriUnknown { .. } => return with_hooks(places, bundle),
+        Origin::CriUnknown { .. } => return with_hook_alone(places, bundle),
         Origin::Cri(subject) => {
             let Some(index) = state.load_index::<PolicyIndex>()? else {
                 return Ok(Protected::Untouched);
             };
             return match could(&index, &subject) {
                 Could::No => Ok(Protected::Untouched),
-                Could::Unknown(_) => with_hooks(places, bundle),
+                Could::Unknown(_) => with_hook_alone(places, bundle),
                 Could::Yes(policies) => {
                     under_policies(places, id, bundle, &subject, &index, &policies)
                 }
@@ -160,11 +169,13 @@ pub fn protect_exec(
     let Some(profile) = state.load_marker(id)?.and_then(|marker| marker.apparmor) else {
         return Ok(());
     };
-    let mut file = JsonFile::load(process.to_owned())?;
-    let members = file.value.as_object_mut().ok_or(SpecShapeError {
-        field: "process",
-        shape: "an object",
-    })?;
+    let mut file: JsonFile<Value> = JsonFile::load(process.to_owned())?;
+    let members = file
+        .content
+        .as_object_mut()
+        .ok_or_else(|| ProtectError::Process {
+            path: process.to_owned(),
+        })?;
     let profile = Value::String(profile);
     if members.get("apparmorProfile") != Some(&profile) {
         members.insert("apparmorProfile".to_owned(), profile);
@@ -210,16 +221,11 @@ fn apply(
     };
     let mut marker = marker(id, subject, Some((record.policy, record.profile)), bpf);
     if let Some(profile) = record.apparmor {
-        let root = config.value.as_object_mut().ok_or(SpecShapeError {
-            field: "top",
-            shape: "an object",
-        })?;
-        object(root, "process")?
-            .insert("apparmorProfile".to_owned(), Value::String(profile.clone()));
+        config.content.set_apparmor(&profile);
         marker.apparmor = Some(profile);
     }
     if let Some(rules) = record.seccomp {
-        let filter = merge_seccomp(&mut config.value, &rules.into(), policies)?;
+        let filter = merge_seccomp(&mut config.content, &rules.into(), policies)?;
         marker.seccomp = filter.as_ref().map(seccomp_digest).transpose()?;
     }
     finish(places, config, &marker)
@@ -227,21 +233,27 @@ fn apply(
 
 fn finish(
     places: &Places<'_>,
-    mut config: JsonFile,
+    mut config: JsonFile<Spec>,
     marker: &Marker,
 ) -> Result<Protected, ProtectError> {
-    add_hooks(&mut config.value, places.hook, places.hook_options)?;
+    add_hook(places, &mut config.content)?;
     // The marker first: a container whose config.json was not replaced is then refused, and not let pass.
     places.state.save_marker(marker)?;
     config.save()?;
     Ok(Protected::Prepared)
 }
 
-fn with_hooks(places: &Places<'_>, bundle: &Path) -> Result<Protected, ProtectError> {
+fn with_hook_alone(places: &Places<'_>, bundle: &Path) -> Result<Protected, ProtectError> {
     let mut config = JsonFile::of_bundle(bundle)?;
-    add_hooks(&mut config.value, places.hook, places.hook_options)?;
+    add_hook(places, &mut config.content)?;
     config.save()?;
     Ok(Protected::Prepared)
+}
+
+fn add_hook(places: &Places<'_>, spec: &mut Spec) -> Result<(), ProtectError> {
+    let hooks = with_hook(spec.hooks()?, places.hook, places.hook_options)?;
+    spec.set_hooks(&hooks);
+    Ok(())
 }
 
 fn could(index: &PolicyIndex, subject: &Subject) -> Could {
@@ -298,30 +310,21 @@ fn record_of(
 
 /// The filter that the container has now; none when neither it nor the policy has rules.
 fn merge_seccomp(
-    spec: &mut Value,
+    spec: &mut Spec,
     plan: &Seccomp,
     policies: &[PolicyRef],
 ) -> Result<Option<Value>, ProtectError> {
-    let bounding = spec
-        .pointer("/process/capabilities/bounding")
-        .and_then(Value::as_array);
-    let capabilities: Vec<&str> = bounding
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let own = spec.pointer("/linux/seccomp").filter(|own| !own.is_null());
-    let merged =
-        seccomp_merge::merge(own, plan, &capabilities).map_err(|source| ProtectError::Merge {
+    let capabilities = spec.bounding_capabilities()?;
+    let capabilities: Vec<&str> = capabilities.iter().map(String::as_str).collect();
+    let own = spec.seccomp()?;
+    let merged = seccomp_merge::merge(own.as_ref(), plan, &capabilities).map_err(|source| {
+        ProtectError::Merge {
             policy: policies_words(policies),
             source,
-        })?;
+        }
+    })?;
     if let Some(filter) = &merged {
-        let root = spec.as_object_mut().ok_or(SpecShapeError {
-            field: "top",
-            shape: "an object",
-        })?;
-        object(root, "linux")?.insert("seccomp".to_owned(), filter.clone());
+        spec.set_seccomp(filter);
     }
     Ok(merged)
 }

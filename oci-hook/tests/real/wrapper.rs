@@ -428,7 +428,7 @@ fn a_process_that_joins_gets_the_containers_profile() {
         &exec("abc", "{"),
         "process refused that was to join container abc: cannot read",
     );
-    refused(&node, &exec("abc", "[]"), "process must be an object");
+    refused(&node, &exec("abc", "[]"), "must hold a process, an object");
     fs::write(node.path("run/containers/abc.json"), "{").unwrap();
     refused(&node, &exec("abc", "{}"), "containers/abc.json is damaged");
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use varmor_node_state::{BpfDemand, ContainerId, Layout, Marker, NodeState, seccomp_digest};
+use varmor_node_state::{BpfDemand, ContainerId, Layout, Marker, NodeState, Spec, seccomp_digest};
 use varmor_policy::index::{Could, FailurePolicy, PolicyIndex};
 use varmor_policy::matching::OptIn;
 use varmor_policy::plan::bpf::BpfProfile;
@@ -21,7 +21,6 @@ use varmor_policy::plan::bpf::BpfProfile;
 use super::{Adapters, Existing, New, Node, Settings};
 use crate::containers::{Pod, Stage};
 use crate::enforcers::{AppArmor, Binding, Bpf, Start, profile_key};
-use crate::oci_spec::Spec;
 use crate::policies_dir::{Accepted, File};
 use crate::spec_update::SpecStore;
 use crate::store;
@@ -173,7 +172,7 @@ impl SpecStore for Fake {
         self.0.check()?;
         let specs = self.0.specs.lock().unwrap();
         let spec = specs.get(container).ok_or("no such container")?;
-        Spec::parse(spec.to_string().as_bytes())
+        Spec::parse(spec.to_string().as_bytes()).map_err(|error| error.to_string())
     }
     async fn replace(&self, container: &str, spec: &Spec) -> Result<(), String> {
         let spec = serde_json::from_slice(&spec.to_json().unwrap()).unwrap();
