@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use varmor_node_state::{ContainerId, Marker, SandboxRecord};
 use varmor_policy::matching::ContainerFacts;
 use varmor_policy::owner::Owner;
@@ -89,6 +90,8 @@ pub struct Container {
     pub marker: Marker,
     /// Whether its specification was adjusted when it was created.
     pub admitted: bool,
+    /// Set once its stored specification has what NRI could not put there; one at a time puts it.
+    pub in_spec: Arc<OnceCell<()>>,
     /// The profile, as it was then; unknown after a restart of the daemon.
     pub created_under: Option<Arc<Profile>>,
     /// The policies that hold for it now, in order of precedence.

@@ -27,7 +27,7 @@ use crate::store::{self, Compiler, Policy};
 use crate::violations::pump::Pump;
 use crate::violations::sinks::{self, Fan};
 use crate::violations::subscribers::Subscribers;
-use crate::{disks, memory, node_api, sd_notify};
+use crate::{disks, memory, node_api, sd_notify, stored};
 
 /// Name under which the plugin registers.
 const PLUGIN: &str = "varmor";
@@ -117,6 +117,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = node.reconcile_for_ever() => {}
         () = folder.follow(&node) => {}
+        () = stored::follow(config.containerd_address.clone(), Arc::clone(&node)) => {}
         // Both end when they are told to stop, and may finish what they are at.
         _ = async { tokio::join!(nri, api) } => {}
     }

@@ -19,6 +19,7 @@ mod query;
 mod sd_notify;
 mod spec_update;
 mod store;
+mod stored;
 mod violations;
 mod wait;
 

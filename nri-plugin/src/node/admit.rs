@@ -5,21 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::{Instant, timeout, timeout_at};
-use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName, SpecError, seccomp_digest};
+use tokio::time::{Instant, timeout_at};
+use varmor_node_state::{BpfDemand, ContainerId, Marker, ProfileName};
 use varmor_policy::enforcer::Enforcer;
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::plan::Seccomp;
 
+use super::in_spec::NOT_SET_YET;
 use super::wanted::Chosen;
 use super::{Node, State};
 use crate::config::ANSWER_WITHIN;
 use crate::containers::{Container, Pod, Stage, title};
 use crate::enforcers::Start;
-
-/// Stands in a marker for the digest of a filter that is not in the specification yet: no filter has it, so that the hook
-/// refuses a container whose specification was never updated.
-const NOT_SET_YET: &str = "not set yet";
 
 /// A container that the runtime is about to create.
 pub struct New {
@@ -209,6 +206,7 @@ impl Node {
             pid: None,
             marker,
             admitted: true,
+            in_spec: Arc::default(),
             created_under: profile.cloned(),
             policies,
             profile: name.clone(),
@@ -224,100 +222,6 @@ impl Node {
             profile: name,
             filter,
         })
-    }
-
-    /// Updates the stored specification of a container that was created: what NRI could not adjust.
-    ///
-    /// # Errors
-    /// The runtime only logs it; the hook refuses the container.
-    pub async fn created(&self, id: &str) -> Result<(), String> {
-        let Some(container) = self.state().containers.get(id).cloned() else {
-            return Ok(());
-        };
-        let filter = container.marker.seccomp.as_deref() == Some(NOT_SET_YET);
-        if container.marker.apparmor.is_none() && !filter {
-            return Ok(());
-        }
-        let update = timeout(ANSWER_WITHIN, self.update_spec(&container, filter)).await;
-        let result = update.unwrap_or_else(|_| {
-            Err(format!(
-                "containerd did not answer within {ANSWER_WITHIN:?}"
-            ))
-        });
-        let mut marker = container.marker.clone();
-        match result {
-            Ok(digest) => {
-                if !filter {
-                    return Ok(());
-                }
-                marker.seccomp = digest;
-            }
-            Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {
-                tracing::warn!(
-                    "{} starts without AppArmor and seccomp: {reason}",
-                    container.title()
-                );
-                marker.apparmor = None;
-                marker.seccomp = marker.seccomp.filter(|_| !filter);
-            }
-            Err(reason) => {
-                return Err(format!(
-                    "the specification of {} can't be updated: {reason}",
-                    container.title()
-                ));
-            }
-        }
-        self.adapters
-            .files
-            .save_marker(&marker)
-            .map_err(|error| error.to_string())?;
-        if let Some(container) = self.state().containers.get_mut(id) {
-            container.marker = marker;
-        }
-        Ok(())
-    }
-
-    /// The filter of both and its digest, if there is to be one.
-    fn join(
-        &self,
-        own: Option<&Value>,
-        asked: &Seccomp,
-        capabilities: &[String],
-    ) -> Result<Option<(Value, String)>, String> {
-        let Some(merged) = (self.adapters.merge)(own, asked, capabilities)? else {
-            return Ok(None);
-        };
-        let digest = seccomp_digest(&merged).map_err(|error| error.to_string())?;
-        Ok(Some((merged, digest)))
-    }
-
-    /// The digest of the new filter, if there is one.
-    async fn update_spec(
-        &self,
-        container: &Container,
-        filter: bool,
-    ) -> Result<Option<String>, String> {
-        let id = container.id.as_str();
-        let mut spec = self.adapters.specs.spec(id).await?;
-        if let Some(profile) = &container.marker.apparmor {
-            spec.set_apparmor(profile);
-        }
-        let mut digest = None;
-        let asked = container
-            .created_under
-            .as_ref()
-            .and_then(|profile| profile.seccomp.as_ref());
-        if let Some(asked) = asked.filter(|_| filter) {
-            let unusable = |error: SpecError| error.to_string();
-            let capabilities = spec.bounding_capabilities().map_err(unusable)?;
-            let own = spec.seccomp().map_err(unusable)?;
-            if let Some((merged, new_digest)) = self.join(own.as_ref(), asked, &capabilities)? {
-                digest = Some(new_digest);
-                spec.set_seccomp(&merged);
-            }
-        }
-        self.adapters.specs.replace(id, &spec).await?;
-        Ok(digest)
     }
 
     /// A container's init waits for its execve: everything must be in place. It counts as running from then on; when the

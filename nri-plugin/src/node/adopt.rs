@@ -148,6 +148,7 @@ impl Node {
             pid: (existing.pid != 0).then_some(existing.pid),
             marker,
             admitted,
+            in_spec: Arc::default(),
             created_under: None,
             policies: Vec::new(),
             profile: None,

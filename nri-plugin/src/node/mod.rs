@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+mod in_spec;
 mod owners;
 mod place;
 mod reconcile;

@@ -47,16 +47,6 @@ spec:
     )
 }
 
-/// A policy for other pods, of which the specification carries nothing: what the hook binds is all that there is to do, as
-/// with the enforcer BPF alone.
-pub const NOTHING_IN_THE_SPEC: &str = "apiVersion: crd.varmor.org/v1beta1
-kind: VarmorPolicy
-metadata: {name: as-it-is, namespace: bench}
-spec:
-  target: {kind: Pod, selector: {matchLabels: {app: as-it-is}}}
-  policy: {enforcer: Seccomp, mode: AlwaysAllow}
-";
-
 /// How long the two calls of a start took.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {

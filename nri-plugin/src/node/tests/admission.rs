@@ -186,6 +186,27 @@ async fn a_spec_that_can_not_be_updated_is_left_to_the_hook() {
 }
 
 #[tokio::test]
+async fn what_was_done_when_a_container_was_stored_is_not_done_again() {
+    let fixture = Fixture::new(FailurePolicy::Fail);
+    fixture.policies(&[("p", "AppArmorSeccomp")]).await;
+    let new = fixture.new_container("a");
+    fixture.node.create(new).await.unwrap();
+    // What fails then is tried again when the runtime asks.
+    fixture.node.stored("a").await;
+    assert!(fixture.node.created("a").await.is_err());
+
+    let spec = json!({"process": {}, "linux": {}});
+    fixture.world.specs.lock().unwrap().insert("a".into(), spec);
+    tokio::join!(fixture.node.stored("a"), fixture.node.stored("a"));
+    let changed = fixture.world.specs.lock().unwrap().remove("a").unwrap();
+    assert_eq!(changed["process"]["apparmorProfile"], "varmor-demo-p");
+    let digest = seccomp_digest(&changed["linux"]["seccomp"]).unwrap();
+    assert_eq!(fixture.marker("a").unwrap().seccomp, Some(digest));
+    // containerd would not find it, were it asked.
+    fixture.node.created("a").await.unwrap();
+}
+
+#[tokio::test]
 async fn the_daemon_binds_at_start_what_the_hook_did_not() {
     let fixture = Fixture::new(FailurePolicy::Fail);
     fixture.policies(&[("p", "BPF")]).await;

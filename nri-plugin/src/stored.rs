@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! containerd's own word that a container is in its store.
+//!
+//! It comes some milliseconds before NRI's PostCreateContainer, in which containerd writes down what it knows of the
+//! container. What must be changed in the stored specification is changed in that time, and the start of the container
+//! waits the less. Nothing depends on it: what was not begun here is done when NRI asks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use containerd_client::events::ContainerCreate;
+use containerd_client::services::v1::SubscribeRequest;
+use containerd_client::services::v1::events_client::EventsClient;
+use containerd_client::tonic::Request;
+use containerd_client::types::Envelope;
+use containerd_nri::Backoff;
+use prost::Message;
+
+use crate::node::Node;
+
+/// Containers of CRI that are new, their pods' sandboxes included (containerd's `pkg/filters`).
+const FILTER: &str = "namespace==k8s.io,topic==\"/containers/create\"";
+
+/// Tells the node of containers in the store of the containerd that listens at `address`; for ever, also when that goes
+/// away and comes back.
+pub async fn follow(address: PathBuf, node: Arc<Node>) {
+    let mut backoff = Backoff::default();
+    loop {
+        if let Err(reason) = listen(&address, &node, &mut backoff).await {
+            tracing::debug!("{} tells of no containers: {reason}", address.display());
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Ends when containerd does.
+async fn listen(address: &PathBuf, node: &Arc<Node>, backoff: &mut Backoff) -> Result<(), String> {
+    let channel = containerd_client::connect(address)
+        .await
+        .map_err(|error| format!("{error:?}"))?;
+    let request = Request::new(SubscribeRequest {
+        filters: vec![FILTER.to_owned()],
+    });
+    let subscribed = EventsClient::new(channel).subscribe(request).await;
+    let mut events = subscribed
+        .map_err(|status| status.to_string())?
+        .into_inner();
+    backoff.reset();
+    while let Some(event) = events
+        .message()
+        .await
+        .map_err(|status| status.to_string())?
+    {
+        let Some(id) = container(&event) else {
+            tracing::debug!("containerd tells of a container in an unknown way: {event:?}");
+            continue;
+        };
+        let node = Arc::clone(node);
+        // The next container does not wait for this one.
+        tokio::spawn(async move { node.stored(&id).await });
+    }
+    Ok(())
+}
+
+/// The container's id.
+fn container(event: &Envelope) -> Option<String> {
+    let event = event.event.as_ref()?;
+    let created = ContainerCreate::decode(&*event.value).ok()?;
+    Some(created.id).filter(|id| !id.is_empty())
+}
