@@ -230,7 +230,27 @@ impl Node {
     /// # Errors
     /// One sentence for the runtime's client.
     pub fn starting(&self, id: &str, pid: u32) -> Result<(), String> {
-        self.check_starting(id, pid)?;
+        let (container, chosen) = {
+            let mut state = self.state();
+            let Some(container) = state.containers.get_mut(id) else {
+                return Ok(());
+            };
+            container.pid = (pid != 0).then_some(pid);
+            let container = container.clone();
+            let chosen = self.choose(&state, &state.facts(&container.pod, &container.name));
+            (container, chosen)
+        };
+        if let Err(reason) = self.ensure_bound(&container, chosen.as_ref()) {
+            if self.settings.failure_policy == FailurePolicy::Fail {
+                return Err(self.refused(
+                    &container.pod,
+                    &container.name,
+                    chosen.as_ref(),
+                    &reason,
+                ));
+            }
+            tracing::warn!("{} starts unprotected: {reason}", container.title());
+        }
         if let Some(container) = self.state().containers.get_mut(id) {
             container.stage = Stage::Running;
         }
@@ -239,33 +259,8 @@ impl Node {
         Ok(())
     }
 
-    fn check_starting(&self, id: &str, pid: u32) -> Result<(), String> {
-        let container = {
-            let mut state = self.state();
-            let Some(container) = state.containers.get_mut(id) else {
-                return Ok(());
-            };
-            container.pid = (pid != 0).then_some(pid);
-            container.clone()
-        };
-        let chosen = {
-            let state = self.state();
-            self.choose(&state, &state.facts(&container.pod, &container.name))
-        };
-        let result = self.check_start(&container, chosen.as_ref());
-        match result {
-            Err(reason) if self.settings.failure_policy == FailurePolicy::Ignore => {
-                tracing::warn!("{} starts unprotected: {reason}", container.title());
-                Ok(())
-            }
-            Err(reason) => {
-                Err(self.refused(&container.pod, &container.name, chosen.as_ref(), &reason))
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    fn check_start(&self, container: &Container, chosen: Option<&Chosen>) -> Result<(), String> {
+    /// Binds a container under what its marker asks for, if the hook has not, or the marker has changed since.
+    fn ensure_bound(&self, container: &Container, chosen: Option<&Chosen>) -> Result<(), String> {
         let in_spec = [Enforcer::AppArmor, Enforcer::Seccomp];
         if !container.admitted
             && chosen.is_some_and(|chosen| in_spec.iter().any(|enforcer| chosen.wants(*enforcer)))

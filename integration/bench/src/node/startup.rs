@@ -59,7 +59,11 @@ pub fn measure(programs: &Programs, count: usize, place: &Path) -> Result<Sectio
     for need in &NEEDS {
         let turns = runtime.block_on(by_turns([&plain, &hooked, &plugged, &off], need.app, count));
         let turns = turns.with_context(|| format!("the daemon says:\n{}", daemon.log()));
+        let failed = turns.is_err();
         measured.push((need, turns));
+        if failed {
+            break;
+        }
     }
     pods::remove_control_groups();
     drop(daemon);
