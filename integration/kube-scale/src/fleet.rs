@@ -13,6 +13,7 @@ use kube::api::{Api, DynamicObject};
 use policy_sync::kinds;
 use policy_sync::node::pace::{PERIOD, Pace, Place, Step};
 use policy_sync::node::report;
+use policy_sync::node::report_writer::Writer;
 use serde_json::Value;
 use tokio::sync::Notify;
 use varmor_node_api::api;
@@ -158,7 +159,7 @@ pub async fn node(
     let api: Api<DynamicObject> = Api::all_with(client, &kinds::nodes());
     let name = crate::objects::node(index);
     let mut pace = Pace::new(&name);
-    let mut writer = report::Writer::default();
+    let mut writer = Writer::default();
     let mut failures = 0;
     loop {
         // The daemon loads it, and nothing is reported meanwhile. Nodes are not in step.

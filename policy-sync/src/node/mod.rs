@@ -9,6 +9,7 @@ mod policies;
 mod profiles;
 mod push;
 pub mod report;
+pub mod report_writer;
 mod watches;
 
 use std::collections::BTreeMap;

@@ -7,22 +7,20 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use varmor_node_api::api;
 use varmor_policy::owner::WorkloadName;
-use varmor_policy::types::API_VERSION;
 
 use super::Shared;
 use super::desired::PolicyKey;
 use super::pace::{PERIOD, Pace, Place, SOON, Step};
 use super::pod_events::PodEvents;
 use super::push::SOURCE;
+use super::report_writer::Writer;
 use crate::{kinds, marks};
 
-/// Field manager of the reports.
-const MANAGER: &str = "policy-sync-node";
 /// Most workloads that a report names for a policy: those that wait to be restarted.
 const MAX_WAITING: usize = 100;
 /// After a daemon that does not answer.
@@ -78,72 +76,6 @@ pub async fn run(client: &Client, shared: &Arc<Shared>) {
             }
         }
     }
-}
-
-/// Writes the reports of a node: the first of a process as the whole object, the first that knows the Node too, and now and
-/// then again, since others may have written into it; the others as a change of it. What is applied the API server reads as
-/// YAML, which was a fifth of all that it did for a report of a thousand policies.
-#[derive(Debug, Default)]
-pub struct Writer {
-    /// The Node's UID in the object that is there, if one is. A node may report before its kubelet has registered it.
-    there_for: Option<Option<String>>,
-}
-
-impl Writer {
-    /// The next report is the whole object again.
-    pub fn forget(&mut self) {
-        self.there_for = None;
-    }
-
-    /// Writes a report.
-    ///
-    /// # Errors
-    /// The API server does not take it.
-    pub async fn write(
-        &mut self,
-        api: &Api<DynamicObject>,
-        node: &str,
-        uid: Option<&str>,
-        report: &Value,
-    ) -> Result<(), kube::Error> {
-        if self
-            .there_for
-            .as_ref()
-            .is_some_and(|there| there.as_deref() == uid)
-        {
-            let parameters = PatchParams {
-                field_manager: Some(MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            let change = json!({"report": report});
-            // The answer is not looked at: it need not be the whole object.
-            let result = api
-                .patch_metadata(node, &parameters, &Patch::Merge(&change))
-                .await;
-            match result {
-                Err(kube::Error::Api(error)) if error.code == 404 => self.forget(),
-                result => return result.map(drop),
-            }
-        }
-        let object = object(node, uid, report);
-        let parameters = PatchParams::apply(MANAGER).force();
-        api.patch_metadata(node, &parameters, &Patch::Apply(&object))
-            .await?;
-        self.there_for = Some(uid.map(str::to_owned));
-        Ok(())
-    }
-}
-
-/// The object of a node's report. It goes with the Node of this UID.
-fn object(node: &str, uid: Option<&str>, report: &Value) -> Value {
-    let owners =
-        uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
-    json!({
-        "apiVersion": API_VERSION,
-        "kind": kinds::KIND_NODE,
-        "metadata": {"name": node, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
-        "report": report,
-    })
 }
 
 /// The report, whether the daemon has dealt with everything, and what it said.
