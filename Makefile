@@ -68,7 +68,7 @@ lint: deps ## rustfmt, clippy without warnings, licences and sources of the depe
 unit: deps ## unit and property tests, natively
 	@if cargo nextest --version > /dev/null 2>&1; \
 	then echo cargo nextest run --workspace; cargo nextest run --workspace --no-tests pass; \
-	else echo cargo test --workspace; cargo test --workspace --lib --bins --tests; fi
+	else echo cargo test --workspace; cargo build --workspace --examples && cargo test --workspace --lib --bins --tests; fi
 	cargo test --workspace --doc
 
 kernels: deps ## fetches the kernels and builds the disk images of the test VM, all of them
