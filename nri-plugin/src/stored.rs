@@ -5,8 +5,9 @@
 //! container. What must be changed in the stored specification is changed in that time, and the start of the container
 //! waits the less. Nothing depends on it: what was not begun here is done when NRI asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use containerd_client::events::ContainerCreate;
 use containerd_client::services::v1::SubscribeRequest;
@@ -21,10 +22,15 @@ use crate::node::Node;
 /// Containers of CRI that are new, their pods' sandboxes included (containerd's `pkg/filters`).
 const FILTER: &str = "namespace==k8s.io,topic==\"/containers/create\"";
 
+/// After a containerd that is not there, or is another runtime, it is asked again after this long, ...
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// ... and at last after this long: only some milliseconds depend on it.
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
 /// Tells the node of containers in the store of the containerd that listens at `address`; for ever, also when that goes
 /// away and comes back.
 pub async fn follow(address: PathBuf, node: Arc<Node>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
     loop {
         if let Err(reason) = listen(&address, &node, &mut backoff).await {
             tracing::debug!("{} tells of no containers: {reason}", address.display());
@@ -34,7 +40,7 @@ pub async fn follow(address: PathBuf, node: Arc<Node>) {
 }
 
 /// Ends when containerd does.
-async fn listen(address: &PathBuf, node: &Arc<Node>, backoff: &mut Backoff) -> Result<(), String> {
+async fn listen(address: &Path, node: &Arc<Node>, backoff: &mut Backoff) -> Result<(), String> {
     let channel = containerd_client::connect(address)
         .await
         .map_err(|error| format!("{error:?}"))?;
@@ -67,4 +73,32 @@ fn container(event: &Envelope) -> Option<String> {
     let event = event.event.as_ref()?;
     let created = ContainerCreate::decode(&*event.value).ok()?;
     Some(created.id).filter(|id| !id.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use containerd_client::to_any;
+
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_container_or_is_passed_over() {
+        let created = |id: &str| ContainerCreate {
+            id: id.to_owned(),
+            image: "registry.local/i:1".to_owned(),
+            runtime: None,
+        };
+        let event = |created: &ContainerCreate| Envelope {
+            event: Some(to_any(created)),
+            ..Envelope::default()
+        };
+        assert_eq!(container(&event(&created("abc"))), Some("abc".to_owned()));
+        assert_eq!(container(&event(&created(""))), None);
+        assert_eq!(container(&Envelope::default()), None);
+        let mut damaged = event(&created("abc"));
+        if let Some(any) = &mut damaged.event {
+            any.value = vec![0xff];
+        }
+        assert_eq!(container(&damaged), None);
+    }
 }
