@@ -53,7 +53,7 @@ enum Command {
     /// The start of a container with and without plugin and hook, natively.
     Startup {
         /// Pairs of starts; the median difference counts.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 200)]
         pairs: usize,
         /// Where the two containerds keep their state: on a disk, as on a node, or in memory.
         #[arg(long, default_value = "/var/tmp")]

@@ -3,6 +3,7 @@
 
 pub mod containerd;
 pub mod daemon;
+mod grace_periods;
 pub mod hook;
 pub mod memory;
 pub mod pods;
