@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use varmor_node_state::Spec;
 
 /// The namespace of CRI containers in containerd.
-const NAMESPACE: &str = "k8s.io";
+pub const NAMESPACE: &str = "k8s.io";
 /// The name under which containerd registers runtime-spec's `Spec` (v1).
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 

@@ -18,9 +18,7 @@ use containerd_nri::Backoff;
 use prost::Message;
 
 use crate::node::Node;
-
-/// Containers of CRI that are new, their pods' sandboxes included (containerd's `pkg/filters`).
-const FILTER: &str = "namespace==k8s.io,topic==\"/containers/create\"";
+use crate::spec_update::NAMESPACE;
 
 /// After a containerd that is not there, or is another runtime, it is asked again after this long, ...
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -44,8 +42,10 @@ async fn listen(address: &Path, node: &Arc<Node>, backoff: &mut Backoff) -> Resu
     let channel = containerd_client::connect(address)
         .await
         .map_err(|error| format!("{error:?}"))?;
+    // Containers of CRI that are new, their pods' sandboxes included (containerd's `pkg/filters`).
+    let filter = format!("namespace=={NAMESPACE},topic==\"/containers/create\"");
     let request = Request::new(SubscribeRequest {
-        filters: vec![FILTER.to_owned()],
+        filters: vec![filter],
     });
     let subscribed = EventsClient::new(channel).subscribe(request).await;
     let mut events = subscribed

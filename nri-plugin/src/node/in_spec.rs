@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use tokio::time::timeout;
-use varmor_node_state::{SpecError, seccomp_digest};
+use varmor_node_state::{Marker, SpecError, seccomp_digest};
 use varmor_policy::index::FailurePolicy;
 use varmor_policy::plan::Seccomp;
 
@@ -23,13 +23,8 @@ impl Node {
         let Some(container) = self.state().containers.get(id).cloned() else {
             return;
         };
-        let updated = container
-            .in_spec
-            .get_or_try_init(|| self.put_in_spec(&container));
-        match timeout(ANSWER_WITHIN, updated).await {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => tracing::debug!("{}: {reason}", container.title()),
-            Err(_) => tracing::debug!("{}: containerd is slow", container.title()),
+        if let Err(reason) = self.settle_spec(&container).await {
+            tracing::debug!("{}: {reason}", container.title());
         }
     }
 
@@ -41,13 +36,8 @@ impl Node {
         let Some(container) = self.state().containers.get(id).cloned() else {
             return Ok(());
         };
-        let updated = container
-            .in_spec
-            .get_or_try_init(|| self.put_in_spec(&container));
-        let reason = match timeout(ANSWER_WITHIN, updated).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(reason)) => reason,
-            Err(_) => format!("containerd did not answer within {ANSWER_WITHIN:?}"),
+        let Err(reason) = self.settle_spec(&container).await else {
+            return Ok(());
         };
         if self.settings.failure_policy == FailurePolicy::Fail {
             return Err(format!(
@@ -63,6 +53,21 @@ impl Node {
             marker.apparmor = None;
             marker.seccomp.take_if(|digest| digest == NOT_SET_YET);
         })
+    }
+
+    /// The specification has what it needs when this is done, and it is done once.
+    async fn settle_spec(&self, container: &Container) -> Result<(), String> {
+        let settled = container
+            .in_spec
+            .get_or_try_init(|| self.put_in_spec(container));
+        timeout(ANSWER_WITHIN, settled)
+            .await
+            .unwrap_or_else(|_| {
+                Err(format!(
+                    "containerd did not answer within {ANSWER_WITHIN:?}"
+                ))
+            })
+            .copied()
     }
 
     async fn put_in_spec(&self, container: &Container) -> Result<(), String> {
@@ -105,11 +110,7 @@ impl Node {
     }
 
     /// Changes a container's marker, as it is by now: a policy may have changed meanwhile.
-    fn change_marker(
-        &self,
-        id: &str,
-        change: impl FnOnce(&mut varmor_node_state::Marker),
-    ) -> Result<(), String> {
+    fn change_marker(&self, id: &str, change: impl FnOnce(&mut Marker)) -> Result<(), String> {
         let mut state = self.state();
         let Some(container) = state.containers.get_mut(id) else {
             return Ok(());
