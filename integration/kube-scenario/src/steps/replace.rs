@@ -40,6 +40,16 @@ impl Replace {
         Ok(())
     }
 
+    /// The path of what is written.
+    pub fn of(&self) -> &str {
+        &self.of
+    }
+
+    /// The path that it has in common with all of its API group in its namespace.
+    pub fn namespace(&self) -> &str {
+        self.of.rsplitn(3, '/').last().unwrap_or_default()
+    }
+
     /// For the report.
     pub fn said(&self) -> String {
         let name = self.of.rsplit('/').take(3).collect::<Vec<_>>();
