@@ -2,8 +2,6 @@
 //! `race`: a part of the bed stands still, and in front of it another one's write is the first to wait. Steps lead to a second
 //! one, which comes too late.
 
-use std::io::ErrorKind;
-
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -11,7 +9,7 @@ use serde_yaml::Value;
 
 use super::replace::Replace;
 use super::{Kind, Step, within};
-use crate::bed::{Answer, Bed};
+use crate::bed::Bed;
 use crate::run::Context;
 
 /// kube-apiserver's list of the writes that have come to it: see integration/kube/audit-policy.yaml.
@@ -77,7 +75,7 @@ impl Kind for Race {
             (done.and(goes_on), writer.join())
         });
         done?;
-        let written: Answer = written.map_err(|_| anyhow!("the other writer has ended"))?;
+        let written = written.map_err(|_| anyhow!("the other writer has ended"))?;
         written.output("the other writer")?;
         Ok(String::new())
     }
@@ -112,11 +110,8 @@ fn wait_for(bed: &Bed, path: &str, count: usize) -> Result<()> {
 /// How many writes of an object, or below a path, have come to kube-apiserver.
 fn writes(bed: &Bed, path: &str) -> Result<usize> {
     let file = bed.path(WRITES);
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(count(&text, path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error).with_context(|| file.display().to_string()),
-    }
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    Ok(count(&text, path))
 }
 
 fn count(text: &str, path: &str) -> usize {
